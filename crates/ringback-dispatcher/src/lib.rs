@@ -1,0 +1,1 @@
+//! Owns lanes, and sends what is in them, at least once each.

@@ -1,0 +1,1 @@
+//! The only HTTP client that connects to an address somebody else chose.

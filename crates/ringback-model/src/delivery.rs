@@ -1,0 +1,179 @@
+//! What becomes of a delivery, and of the subscription it is for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Gives a closed set of words its text, its number in databases, and serde.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $code:literal $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $text)] $variant,)+
+        }
+
+        impl $name {
+            /// Every one, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The word, as the API writes it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The number, as databases keep it. Never reused.
+            pub const fn code(self) -> i16 {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The reverse of [`Self::code`]; `None` for a number of no word.
+            pub const fn from_code(code: i16) -> Option<Self> {
+                match code { $($code => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = ();
+
+            fn from_str(text: &str) -> Result<Self, ()> {
+                match text { $($text => Ok(Self::$variant),)+ _ => Err(()) }
+            }
+        }
+    };
+}
+
+words! {
+    /// Where a delivery is on its way.
+    DeliveryStatus {
+        /// Its first attempt is not finished.
+        Pending = 0 "pending",
+        /// At least one attempt failed; another is to come.
+        Retrying = 1 "retrying",
+        /// A receiver answered 2xx.
+        Delivered = 2 "delivered",
+        /// A dead letter: out of attempts, or refused for good.
+        Dead = 3 "dead",
+        /// Waiting because its subscription is paused.
+        Held = 4 "held",
+        /// An admin withdrew it, or its subscription was deleted.
+        Cancelled = 5 "cancelled",
+    }
+}
+
+words! {
+    /// Whether a subscription gets deliveries.
+    SubscriptionStatus {
+        /// It does.
+        Active = 0 "active",
+        /// New deliveries are made and held.
+        Paused = 1 "paused",
+        /// New events make no deliveries.
+        Disabled = 2 "disabled",
+    }
+}
+
+words! {
+    /// Why an attempt failed.
+    AttemptError {
+        /// The receiver answered something other than 2xx.
+        HttpStatus = 1 "http_status",
+        /// The name has no address, or nobody could say.
+        Dns = 2 "dns",
+        /// Nobody listens there.
+        ConnectRefused = 3 "connect_refused",
+        /// No connection within the connect timeout.
+        ConnectTimeout = 4 "connect_timeout",
+        /// The certificate or the handshake is no good.
+        Tls = 5 "tls",
+        /// Connected, but not answered within the attempt's time.
+        Timeout = 6 "timeout",
+        /// The connection broke before an answer.
+        Reset = 7 "reset",
+        /// The answer's headers exceed the limits.
+        TooLarge = 8 "too_large",
+        /// The receiver answered 3xx, which is never followed.
+        Redirect = 9 "redirect",
+        /// The address is one that Ringback does not call.
+        BlockedAddress = 10 "blocked_address",
+        /// What came back is not HTTP/1.1.
+        Protocol = 11 "protocol",
+    }
+}
+
+words! {
+    /// Why a delivery is dead, beyond its last attempt's error.
+    DeadReason {
+        /// The schedule has no further attempt.
+        OutOfAttempts = 1 "out_of_attempts",
+        /// Its subscription was disabled.
+        SubscriptionDisabled = 2 "subscription_disabled",
+    }
+}
+
+/// What an answer means for its delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Delivered,
+    /// To be attempted again, if the schedule has another attempt.
+    Failed(AttemptError),
+    /// The receiver wants nothing more, ever: its subscription is disabled.
+    SubscriptionGone,
+}
+
+impl Outcome {
+    /// Judges an answer by its status, as Standard Webhooks 1.0.0 does.
+    pub const fn from_status(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Delivered,
+            300..=399 => Self::Failed(AttemptError::Redirect),
+            410 => Self::SubscriptionGone,
+            _ => Self::Failed(AttemptError::HttpStatus),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcome_follows_the_status_code() {
+        let failed = Outcome::Failed(AttemptError::HttpStatus);
+        let redirect = Outcome::Failed(AttemptError::Redirect);
+        let cases = [
+            (200, Outcome::Delivered),
+            (204, Outcome::Delivered),
+            (299, Outcome::Delivered),
+            (301, redirect), // never followed
+            (304, redirect),
+            (308, redirect),
+            (400, failed), // receivers get mended
+            (401, failed),
+            (404, failed), // receivers redeploy; routes come back
+            (410, Outcome::SubscriptionGone),
+            (429, failed),
+            (500, failed),
+            (101, failed),
+        ];
+        for (status, expected) in cases {
+            assert_eq!(Outcome::from_status(status), expected, "status {status}");
+        }
+    }
+
+    #[test]
+    fn words_survive_the_database() {
+        for error in AttemptError::ALL {
+            assert_eq!(AttemptError::from_code(error.code()), Some(*error));
+            assert_eq!(error.as_str().parse(), Ok(*error));
+        }
+        assert_eq!(AttemptError::from_code(99), None);
+    }
+}

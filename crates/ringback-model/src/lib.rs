@@ -1,0 +1,42 @@
+//! The nouns and rules of Ringback: what an event, a subscription and a delivery
+//! are, when to try again, and which addresses may be called.
+//!
+//! Nothing here does I/O or reads a clock; times and random numbers come in as
+//! arguments, so every rule can be tested with a table.
+
+mod id;
+pub use id::{
+    AppId, AttemptId, DeliveryId, EventId, IdGenerator, KeyId, NodeId, ParseIdError, SubscriptionId,
+};
+
+mod lane;
+pub use lane::Lane;
+
+mod slug;
+pub use slug::{InvalidSlug, Slug};
+
+mod event_type;
+pub use event_type::{EventType, EventTypePattern, InvalidEventType, InvalidPattern};
+
+mod body;
+pub use body::{InvalidData, MAX_DATA_BYTES, check_data, delivery_body};
+
+mod retry;
+pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
+
+mod delivery;
+pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};
+
+mod address;
+pub use address::{AddressPolicy, Reason, Verdict};
+
+mod target;
+pub use target::{Host, InvalidTarget, Scheme, Target, TargetPolicy};
+
+mod headers;
+pub use headers::{CustomHeaders, InvalidHeader};
+
+mod scope;
+pub use scope::{Scope, Scopes, UnknownScope};
+
+pub mod time;

@@ -1,0 +1,1 @@
+//! For tests: databases, receivers, load, and the store conformance suite.
