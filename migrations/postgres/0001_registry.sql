@@ -1,6 +1,5 @@
--- What people set up: applications, subscriptions, API keys.
-
-create schema if not exists ringback;
+-- What people set up: applications, subscriptions, API keys. The schema `ringback` is
+-- made by whoever applies this, to keep the list of what was applied in it.
 
 -- Applications: the tenant boundary.
 create table ringback.apps (
@@ -119,5 +118,6 @@ create table ringback.idempotency (
     primary key (owner_id, key_hash)
 );
 
--- For forgetting: rows come in the order of their time.
-create index idempotency_created on ringback.idempotency using brin (created_at);
+-- For forgetting the oldest. A block range index would not do: space is used again, so
+-- soon every range holds something old.
+create index idempotency_created on ringback.idempotency (created_at);

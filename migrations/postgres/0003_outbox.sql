@@ -49,7 +49,7 @@ create table ringback.retries (
 create index retries_due on ringback.retries (lane, subscription_id, due_at, event_id);
 
 -- For an application's list, newest event first.
-create index retries_app on ringback.retries (app_id, event_id);
+create index retries_app on ringback.retries (app_id, event_id, subscription_id);
 
 -- Settled deliveries, one row each, by day like their events.
 create table ringback.deliveries (
@@ -73,7 +73,8 @@ create table ringback.deliveries (
 
 -- For lists of what did not arrive, of an application or a subscription. What did
 -- arrive is nearly everything, and pays for no second index.
-create index deliveries_app on ringback.deliveries (app_id, event_id) where status <> 2;
+create index deliveries_app
+    on ringback.deliveries (app_id, event_id, subscription_id) where status <> 2;
 create index deliveries_subscription
     on ringback.deliveries (subscription_id, event_id) where status <> 2;
 

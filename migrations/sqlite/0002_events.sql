@@ -6,12 +6,11 @@ create table event_types (
     name text    not null unique
 ) strict;
 
--- Events, one partition per day of their ids' time: old days are dropped, never
--- deleted from. Partitions are made ahead by the service.
+-- Events, in the order of acceptance.
 create table events (
     -- Milliseconds, node, sequence: sorts by acceptance.
-    id          integer  not null primary key,
-    app_id      integer  not null,
+    id          integer primary key,
+    app_id      integer not null,
     type_id     integer not null,
     -- The producer's own id.
     external_id text,
@@ -19,31 +18,28 @@ create table events (
     traceparent text,
     -- A JSON object of texts; null if there are none.
     labels      text,
-    -- The bytes that are signed and sent: never jsonb, never written anew.
-    data        blob   not null
+    -- The bytes that are signed and sent: never parsed, never written anew.
+    data        blob    not null
 ) strict;
-
--- JSON of this size compresses poorly for what it costs.
-alter table events alter column data set storage external;
 
 -- Labels of events that have any, for finding them.
 create table event_labels (
     app_id   integer not null,
-    name     text   not null,
-    value    text   not null,
+    name     text    not null,
+    value    text    not null,
     event_id integer not null,
     primary key (app_id, name, value, event_id)
-) strict;
+) strict, without rowid;
 
 -- Events that producers wrote in their own transactions and that are not accepted
 -- yet: picked up, oldest first, and deleted in the commit that accepts them.
 create table emitted (
     id          integer primary key,
-    app_id      integer      not null,
-    type        text        not null,
+    app_id      integer not null,
+    type        text    not null,
     external_id text,
     traceparent text,
     labels      text,
-    data        blob       not null,
-    emitted_at  integer not null default now()
+    data        blob    not null,
+    emitted_at  integer not null default (cast(unixepoch('subsec') * 1000 as integer))
 ) strict;

@@ -3,13 +3,13 @@
 -- Processes, by the name they were given.
 create table nodes (
     -- Part of every id that the process makes.
-    id          integer    primary key check (id between 0 and 1023),
-    name        text        not null unique,
+    id          integer primary key check (id between 0 and 1023),
+    name        text    not null unique,
     -- Rises each time a process registers under this number.
-    epoch       integer      not null,
+    epoch       integer not null,
     -- It wants lanes.
-    dispatching integer     not null,
-    -- Renewed by heartbeats, by the database's clock.
+    dispatching integer not null check (dispatching in (0, 1)),
+    -- Renewed by heartbeats.
     lease_until integer not null
 ) strict;
 
@@ -21,4 +21,7 @@ create table lanes (
     check ((owner is null) = (owner_epoch is null))
 ) strict;
 
-insert into lanes (lane) select generate_series(0, 255);
+with recursive numbers (lane) as (
+    values (0) union all select lane + 1 from numbers where lane < 255
+)
+insert into lanes (lane) select lane from numbers;

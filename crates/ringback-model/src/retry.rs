@@ -69,7 +69,7 @@ pub enum InvalidRetryPolicy {
     /// A wait is negative, not a number, or over a year.
     #[error("each wait must be between 0 and 31536000 seconds")]
     Delay,
-    /// None, or more than [`MAX_ATTEMPTS`].
+    /// None, or more than 100.
     #[error("there must be between 1 and 100 attempts")]
     Attempts,
     /// A factor under 1 or not finite.

@@ -1,0 +1,147 @@
+//! What every route works with.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use ringback_model::{AppId, SubscriptionId, TargetPolicy};
+use ringback_store::{HandOver, Hint, Membership, Store, Vault};
+
+use crate::{
+    auth::Keys,
+    batcher::{Batcher, Flusher},
+    error::ApiError,
+    matching::Matching,
+};
+
+/// How the API behaves.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// Which URLs may be registered.
+    pub targets: TargetPolicy,
+    /// What stands before the paths of links, like `https://hooks.example`; without it
+    /// they are relative.
+    pub public_url: Option<String>,
+    /// How many connections are served at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// How long a connection may take to send a request's headers, and how long it may
+    /// stay open without one.
+    pub header_timeout: Duration,
+    /// How long requests that are under way may take to finish when the service stops.
+    pub stop_timeout: Duration,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            targets: TargetPolicy::default(),
+            public_url: None,
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(10),
+            stop_timeout: Duration::from_secs(15),
+        }
+    }
+}
+
+/// The HTTP interface of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Parts>);
+
+struct Parts {
+    store: Arc<dyn Store>,
+    vault: Arc<Vault>,
+    membership: Arc<Membership>,
+    config: ApiConfig,
+    batcher: Batcher,
+    keys: Keys,
+    matching: Matching,
+}
+
+impl Api {
+    /// Makes one, and starts its batcher: call it inside a runtime.
+    ///
+    /// - `hand_over`: the short way to a dispatcher in this process, if there is one.
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        membership: Arc<Membership>,
+        hand_over: Option<HandOver>,
+        config: ApiConfig,
+    ) -> Self {
+        let flusher = Flusher {
+            accept: Arc::clone(&store) as _,
+            hints: Arc::clone(&store) as _,
+            membership: Arc::clone(&membership),
+            hand_over,
+        };
+        Self(Arc::new(Parts {
+            store,
+            vault,
+            membership,
+            config,
+            batcher: Batcher::start(flusher),
+            keys: Keys::default(),
+            matching: Matching::default(),
+        }))
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.0.store
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    pub(crate) fn config(&self) -> &ApiConfig {
+        &self.0.config
+    }
+
+    pub(crate) fn batcher(&self) -> &Batcher {
+        &self.0.batcher
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    pub(crate) fn matching(&self) -> &Matching {
+        &self.0.matching
+    }
+
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.0.membership.clock().now()
+    }
+
+    /// Whether this node may act: make ids, above all.
+    pub(crate) fn has_lease(&self) -> bool {
+        self.0.membership.lease().is_some()
+    }
+
+    /// A fresh id.
+    pub(crate) fn next_id(&self) -> Result<i64, ApiError> {
+        self.0
+            .membership
+            .next_id()
+            .map(|(id, _)| id)
+            .ok_or(ApiError::LeaseLost)
+    }
+
+    /// Says everywhere that a subscription is not as it was.
+    pub(crate) fn subscription_changed(&self, app: AppId, subscription: SubscriptionId) {
+        self.matching().forget(app);
+        self.store().hint(Hint::Subscription(subscription));
+    }
+
+    /// Says everywhere that an application and its subscriptions are gone.
+    pub(crate) fn app_deleted(&self, app: AppId) {
+        self.matching().forget(app);
+        self.keys().forget_bound_to(app);
+        self.store().hint(Hint::Everything);
+    }
+
+    /// A link to a path of ours.
+    pub(crate) fn link(&self, path_and_query: &str) -> String {
+        let base = self.config().public_url.as_deref().unwrap_or_default();
+        format!("{}{path_and_query}", base.trim_end_matches('/'))
+    }
+}

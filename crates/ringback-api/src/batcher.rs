@@ -1,0 +1,350 @@
+//! Gathers what many callers want accepted into few commits.
+//!
+//! At once when nothing is being written; otherwise when that is done, or 256 events
+//! have gathered, or 2 ms have passed, with at most two commits under way. What was
+//! handed in here is brought to its end also when its caller goes away.
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ringback_model::{DeliveryId, EventId, Lane};
+use ringback_store::{
+    Accept, AcceptItem, AcceptOutcome, HandOver, Hint, Hints, Membership, NewEvent, OutboxKey,
+    Payload, StoreError,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Sleep,
+};
+
+/// An ordinary batch. One item may exceed it: it is written whole.
+const BATCH_EVENTS: usize = 256;
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+const LONGEST_WAIT: Duration = Duration::from_millis(2);
+const FLUSHES_AT_ONCE: usize = 2;
+/// What may wait here: more is refused, so that memory and waiting stay bounded.
+const QUEUE_ITEMS: usize = 8 * 1024;
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Where handlers hand events in.
+#[derive(Clone)]
+pub(crate) struct Batcher {
+    queue: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// Why nothing is known to be accepted. Logged already, where there is a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAccepted {
+    /// Too much waits already.
+    Full,
+    /// This node may make no ids.
+    LeaseLost,
+    /// The database did not answer: it may be accepted, or not.
+    Unavailable,
+    /// The database refused it.
+    Refused,
+}
+
+/// What is needed to write.
+pub(crate) struct Flusher {
+    pub(crate) accept: Arc<dyn Accept>,
+    pub(crate) hints: Arc<dyn Hints>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) hand_over: Option<HandOver>,
+}
+
+struct Waiting {
+    item: AcceptItem,
+    bytes: Reserved,
+    answer: oneshot::Sender<Result<AcceptOutcome, NotAccepted>>,
+}
+
+impl Batcher {
+    /// Starts the task that writes; it ends when the last handle is dropped and all
+    /// is written.
+    pub(crate) fn start(flusher: Flusher) -> Self {
+        let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
+        tokio::spawn(run(waiting, Arc::new(flusher)));
+        Self {
+            queue,
+            bytes: Arc::default(),
+        }
+    }
+
+    /// Has an item written; the ids of its events are given here. When it returns, what
+    /// is accepted is on disk.
+    pub(crate) async fn accept(&self, item: AcceptItem) -> Result<AcceptOutcome, NotAccepted> {
+        let (answer, answered) = oneshot::channel();
+        let bytes = self.reserve(&item).ok_or(NotAccepted::Full)?;
+        self.queue
+            .try_send(Waiting {
+                item,
+                bytes,
+                answer,
+            })
+            .map_err(|_| NotAccepted::Full)?;
+        // Dropped unanswered: the write panicked, and nobody knows how far it came.
+        answered.await.unwrap_or(Err(NotAccepted::Unavailable))
+    }
+
+    fn reserve(&self, item: &AcceptItem) -> Option<Reserved> {
+        let size = item.events.iter().map(|event| event.data.len()).sum();
+        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
+        let reserved = Reserved {
+            size,
+            all: Arc::clone(&self.bytes),
+        };
+        (before + size <= QUEUE_BYTES).then_some(reserved)
+    }
+}
+
+/// A share of the memory that may wait here.
+struct Reserved {
+    size: usize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.size, Ordering::Relaxed);
+    }
+}
+
+/// What will be written next.
+#[derive(Default)]
+struct Batch {
+    waiting: Vec<Waiting>,
+    events: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn push(&mut self, waiting: Waiting) {
+        self.events += waiting.item.events.len();
+        self.bytes += waiting.bytes.size;
+        self.waiting.push(waiting);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.events >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
+    }
+}
+
+async fn run(mut queue: mpsc::Receiver<Waiting>, flusher: Arc<Flusher>) {
+    let mut batch = Batch::default();
+    let mut flushes = JoinSet::new();
+    let mut patience = Box::pin(tokio::time::sleep(LONGEST_WAIT));
+    let mut open = true;
+    while open || !batch.is_empty() || !flushes.is_empty() {
+        let has_room = flushes.len() < FLUSHES_AT_ONCE;
+        let mut due = !open || flushes.is_empty();
+        if !(due && has_room && !batch.is_empty()) {
+            tokio::select! {
+                biased;
+                Some(flushed) = flushes.join_next() => {
+                    due = true;
+                    report(flushed);
+                }
+                () = &mut patience, if has_room && !batch.is_empty() => {
+                    due = true;
+                }
+                received = queue.recv(), if open && !batch.is_full() => match received {
+                    Some(waiting) => take(&mut batch, waiting, &mut patience),
+                    None => open = false,
+                }
+            }
+        }
+        gather(&mut queue, &mut batch, &mut patience).await;
+        let may_flush = flushes.len() < FLUSHES_AT_ONCE && !batch.is_empty();
+        if may_flush && (due || flushes.is_empty() || batch.is_full()) {
+            let batch = std::mem::take(&mut batch);
+            flushes.spawn(Arc::clone(&flusher).flush(batch.waiting));
+        }
+    }
+}
+
+/// Takes in all that is there. Other handlers that are ready now get their turn first:
+/// a burst then begins with one commit of many, not of one.
+async fn gather(
+    queue: &mut mpsc::Receiver<Waiting>,
+    batch: &mut Batch,
+    patience: &mut std::pin::Pin<Box<Sleep>>,
+) {
+    tokio::task::yield_now().await;
+    while !batch.is_full()
+        && let Ok(waiting) = queue.try_recv()
+    {
+        take(batch, waiting, patience);
+    }
+}
+
+fn take(batch: &mut Batch, waiting: Waiting, patience: &mut std::pin::Pin<Box<Sleep>>) {
+    if batch.is_empty() {
+        patience
+            .as_mut()
+            .reset(tokio::time::Instant::now() + LONGEST_WAIT);
+    }
+    batch.push(waiting);
+}
+
+fn report(flushed: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = flushed {
+        tracing::error!(
+            error = &error as &dyn Error,
+            "writing a batch of events broke off"
+        );
+    }
+}
+
+impl Flusher {
+    async fn flush(self: Arc<Self>, batch: Vec<Waiting>) {
+        let (mut items, mut answers) = (Vec::new(), Vec::new());
+        for Waiting {
+            item,
+            bytes,
+            answer,
+        } in batch
+        {
+            items.push(item);
+            answers.push((answer, bytes));
+        }
+        if !self.number(&mut items) {
+            for (answer, _) in answers {
+                // Whoever has gone away needs no answer, here and below.
+                let _ = answer.send(Err(NotAccepted::LeaseLost));
+            }
+            return;
+        }
+        let outgoing: Vec<Vec<Outgoing>> = items.iter().map(outgoing).collect();
+        // Before the commit: a read of the lane may find the rows as soon as they are there.
+        let ticket = self.hand_over.as_ref().map(HandOver::ticket);
+        let outcomes = self.write(items).await;
+        self.send_on(&outcomes, outgoing);
+        drop(ticket);
+        for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// Gives every event its id; `false` if this node may make none.
+    fn number(&self, items: &mut [AcceptItem]) -> bool {
+        items
+            .iter_mut()
+            .flat_map(|item| &mut item.events)
+            .all(|event| {
+                let made = self.membership.next_id();
+                made.map(|(id, _)| event.id = EventId::new(id)).is_some()
+            })
+    }
+
+    /// One outcome per item, in order.
+    async fn write(&self, items: Vec<AcceptItem>) -> Vec<Result<AcceptOutcome, NotAccepted>> {
+        let count = items.len();
+        match self
+            .accept
+            .accept(items, self.membership.clock().now())
+            .await
+        {
+            Ok(outcomes) => outcomes
+                .into_iter()
+                .map(|outcome| outcome.map_err(|error| not_accepted(&error)))
+                .collect(),
+            Err(error) => vec![Err(not_accepted(&error)); count],
+        }
+    }
+
+    /// Brings what was accepted to the owners of its lanes.
+    fn send_on(
+        &self,
+        outcomes: &[Result<AcceptOutcome, NotAccepted>],
+        outgoing: Vec<Vec<Outgoing>>,
+    ) {
+        let mut elsewhere = BTreeSet::new();
+        for (outcome, events) in outcomes.iter().zip(outgoing) {
+            let Ok(AcceptOutcome::Accepted(accepted)) = outcome else {
+                continue;
+            };
+            for (accepted, event) in accepted.iter().zip(events) {
+                if !accepted.duplicate {
+                    self.send_on_one(event, &mut elsewhere);
+                }
+            }
+        }
+        for lane in elsewhere {
+            self.hints.hint(Hint::Lane(lane));
+        }
+    }
+
+    fn send_on_one(&self, event: Outgoing, elsewhere: &mut BTreeSet<Lane>) {
+        let Outgoing { payload, mut keys } = event;
+        let owner = self.hand_over.as_ref();
+        keys.retain(|key| {
+            let is_ours = owner.is_some_and(|hand_over| hand_over.owns(key.lane));
+            if !is_ours {
+                elsewhere.insert(key.lane);
+            }
+            is_ours
+        });
+        if let Some(hand_over) = owner
+            && !keys.is_empty()
+        {
+            hand_over.offer(payload, keys);
+        }
+    }
+}
+
+/// An event that may have to be sent on when it is accepted.
+struct Outgoing {
+    payload: Payload,
+    keys: Vec<OutboxKey>,
+}
+
+fn outgoing(item: &AcceptItem) -> Vec<Outgoing> {
+    item.events.iter().map(outgoing_event).collect()
+}
+
+fn outgoing_event(event: &NewEvent) -> Outgoing {
+    let key = |delivery: &ringback_store::NewDelivery| OutboxKey {
+        lane: delivery.lane,
+        delivery: DeliveryId {
+            event: event.id,
+            subscription: delivery.subscription,
+        },
+    };
+    // What is held is not in the outbox.
+    let sent = event.deliveries.iter().filter(|delivery| !delivery.held);
+    Outgoing {
+        payload: Payload {
+            event: event.id,
+            app: event.app,
+            event_type: event.event_type.clone(),
+            data: event.data.clone(),
+            traceparent: event.traceparent.clone(),
+        },
+        keys: sent.map(key).collect(),
+    }
+}
+
+fn not_accepted(error: &StoreError) -> NotAccepted {
+    tracing::error!(error = error as &dyn Error, "events could not be stored");
+    match error {
+        StoreError::Unavailable(_) => NotAccepted::Unavailable,
+        StoreError::Refused(_) | StoreError::Corrupt { .. } => NotAccepted::Refused,
+    }
+}
+
+#[cfg(test)]
+mod tests;

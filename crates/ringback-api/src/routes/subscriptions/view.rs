@@ -1,0 +1,105 @@
+//! A subscription as it is shown.
+
+use std::collections::BTreeMap;
+
+use ringback_model::{RetrySpec, time::rfc3339};
+use ringback_store::Subscription;
+use serde::Serialize;
+use serde_json::{Number, Value};
+use utoipa::ToSchema;
+
+use super::config;
+use crate::{Api, error::ApiError};
+
+/// An application's standing wish to have events sent to a URL.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Subscription)]
+pub(crate) struct SubscriptionView {
+    #[schema(example = "sub_02xk6m3q9s0w1")]
+    id: String,
+    /// The id of the application it belongs to.
+    #[schema(example = "app_02xk6m3q9s0w1")]
+    app: String,
+    /// Where events are sent: byte for byte as it was registered.
+    url: String,
+    /// Which events are sent: those that any of these matches.
+    #[schema(example = json!(["order.*", "refund.created"]))]
+    event_types: Vec<String>,
+    /// Always null in this version.
+    #[schema(value_type = Option<Object>)]
+    payload_filter: Option<Value>,
+    /// What is sent with each request besides. Credentials are shown as `***`.
+    headers: BTreeMap<String, String>,
+    description: String,
+    labels: BTreeMap<String, String>,
+    #[schema(value_type = crate::openapi::Retry)]
+    retry: RetrySpec,
+    /// How long an attempt may take, in seconds.
+    #[schema(value_type = f64)]
+    timeout_s: Number,
+    /// How many attempts may be under way at once.
+    max_in_flight: u16,
+    /// Always null in this version.
+    rate_per_s: Option<f64>,
+    /// Always `none` in this version.
+    #[schema(value_type = String)]
+    ordering: &'static str,
+    /// `active`, `paused` (deliveries are held) or `disabled` (events make none).
+    #[schema(value_type = String)]
+    status: &'static str,
+    /// Why it is not active, when it was not a person who decided that.
+    status_reason: Option<String>,
+    /// Always null in this version.
+    #[schema(value_type = Option<Object>)]
+    health: Option<Value>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+/// A subscription that was just created: the only time that its secret is shown
+/// without being asked for.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct CreatedSubscription {
+    #[serde(flatten)]
+    pub(crate) subscription: SubscriptionView,
+    /// What its requests are signed with: `whsec_` and base64.
+    pub(crate) secret: String,
+}
+
+impl SubscriptionView {
+    pub(crate) fn of(api: &Api, subscription: Subscription) -> Result<Self, ApiError> {
+        let config = subscription.config;
+        let headers = config::open_headers(api, subscription.id, config.headers.as_ref())?;
+        Ok(Self {
+            id: subscription.id.to_string(),
+            app: subscription.app.to_string(),
+            url: config.url,
+            event_types: config.event_types.iter().map(ToString::to_string).collect(),
+            payload_filter: None,
+            headers: config::mask(headers),
+            description: config.description,
+            labels: config.labels,
+            retry: config.retry,
+            timeout_s: seconds(config.timeout_ms),
+            max_in_flight: config.max_in_flight,
+            rate_per_s: None,
+            ordering: "none",
+            status: subscription.status.as_str(),
+            status_reason: subscription.status_reason,
+            health: None,
+            created_at: rfc3339(subscription.created_at),
+            updated_at: rfc3339(subscription.updated_at),
+        })
+    }
+}
+
+/// Whole seconds are written as such: `15`, not `15.0`.
+fn seconds(ms: u32) -> Number {
+    let whole = Number::from(ms / 1000);
+    if ms.is_multiple_of(1000) {
+        return whole;
+    }
+    Number::from_f64(f64::from(ms) / 1000.0).unwrap_or(whole)
+}

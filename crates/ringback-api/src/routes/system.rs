@@ -1,0 +1,88 @@
+//! What needs no key: health, documentation, the pages that problems link to.
+
+use axum::{
+    extract::{Path, State},
+    response::{Html, IntoResponse, Response},
+};
+use http::header::CONTENT_SECURITY_POLICY;
+
+use crate::{Api, docs_page, error::ApiError, json, openapi, problem::Kind};
+
+/// Is the process alive?
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "system",
+    operation_id = "livez",
+    responses((status = 200, description = "It is.", body = String, content_type = "text/plain"))
+)]
+pub(crate) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// Can the service take requests?
+///
+/// It can if the database answers and this node holds its lease.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "system",
+    operation_id = "readyz",
+    responses((status = 200, description = "It can.", body = String, content_type = "text/plain"))
+)]
+pub(crate) async fn readyz(State(api): State<Api>) -> Result<&'static str, ApiError> {
+    api.store().ping().await?;
+    if api.has_lease() {
+        Ok("ready\n")
+    } else {
+        Err(ApiError::LeaseLost)
+    }
+}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    tag = "system",
+    operation_id = "openapi",
+    responses((status = 200, description = "OpenAPI 3.1.", body = Object))
+)]
+pub(crate) async fn openapi() -> Response {
+    json::answer(openapi::openapi_json())
+}
+
+/// This description, to be read
+#[utoipa::path(
+    get,
+    path = "/docs",
+    tag = "system",
+    operation_id = "docs",
+    responses((status = 200, description = "A page.", body = String, content_type = "text/html"))
+)]
+pub(crate) async fn docs() -> Response {
+    (
+        [(CONTENT_SECURITY_POLICY, docs_page::POLICY)],
+        Html(docs_page::html()),
+    )
+        .into_response()
+}
+
+/// What a kind of problem means
+#[utoipa::path(
+    get,
+    path = "/problems/{slug}",
+    tag = "system",
+    operation_id = "problem",
+    params(("slug" = String, Path, description = "The end of a problem's `type`.")),
+    responses((status = 200, description = "A text.", body = String, content_type = "text/plain"))
+)]
+pub(crate) async fn problem(Path(slug): Path<String>) -> Result<String, ApiError> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.slug() == slug);
+    let kind = kind.ok_or(ApiError::NoRoute)?;
+    Ok(format!(
+        "{} ({})\n\n{}\n",
+        kind.title(),
+        kind.status().as_u16(),
+        kind.explanation()
+    ))
+}

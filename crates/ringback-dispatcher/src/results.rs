@@ -1,0 +1,231 @@
+//! Takes in what attempts and statements brought about.
+
+use chrono::{DateTime, Utc};
+use ringback_model::{Outcome, SubscriptionId};
+use ringback_store::{Hint, Next, OutboxKey, Settlement, StoreError};
+use tokio::task::{Id, JoinError};
+
+use crate::{
+    Dispatcher,
+    send::{Attempted, Transport},
+    sending::Service,
+    serve::InFlight,
+    settle,
+    stage::Stage,
+};
+
+/// The most rows to park in one statement.
+const PARK: usize = 2000;
+
+/// The one status that says more than that an attempt failed.
+const GONE: u16 = 410;
+
+impl<T: Transport> Dispatcher<T> {
+    /// Takes in what came of an attempt. One that panicked has failed; one that was cut
+    /// off by a stop counts as none.
+    pub(crate) fn take_attempted(&mut self, ended: Result<(Id, Attempted), JoinError>) {
+        let id = match &ended {
+            Ok((id, _)) => *id,
+            Err(error) => error.id(),
+        };
+        let Some(in_flight) = self.in_flight.remove(&id) else {
+            return;
+        };
+        self.schedule.done(in_flight.delivery.subscription);
+        match ended {
+            Ok((_, attempted)) => self.settle_attempt(in_flight, attempted),
+            Err(error) if error.is_panic() => {
+                tracing::error!(delivery.id = %in_flight.delivery, "an attempt panicked");
+                let ended_at = self.clock.now();
+                let broken = in_flight.attempt.broken(in_flight.started_at, ended_at);
+                self.settle_attempt(in_flight, broken);
+            }
+            Err(_) => {
+                self.lanes.end_work(in_flight.lane);
+                self.let_go(in_flight.delivery, in_flight.stage);
+            }
+        }
+    }
+
+    fn settle_attempt(&mut self, in_flight: InFlight, attempted: Attempted) {
+        let InFlight {
+            attempt,
+            lane,
+            delivery,
+            stage,
+            ..
+        } = in_flight;
+        let Attempted {
+            record,
+            outcome,
+            ended_at,
+        } = attempted;
+        tracing::debug!(
+            delivery.id = %delivery,
+            attempt.number = record.number,
+            status = record.answer.as_ref().map(|answer| answer.status_code),
+            error = record.error.map(|error| error.as_str()),
+            total_ms = record.total_ms,
+            "attempted"
+        );
+        if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(delivery.subscription)
+        {
+            tracing::warn!(subscription.id = %delivery.subscription, "answered 410: disabling it");
+            self.drop_queue(delivery.subscription);
+        }
+        let current = self.subscriptions.sending(delivery.subscription);
+        let service = current.map_or(Service::Send, |(_, service)| service);
+        let policy = &attempt.sending.retry;
+        let next = settle::next(outcome, service, policy, stage, ended_at, rand::random());
+        self.settler.push(Settlement {
+            lane,
+            delivery,
+            app: attempt.sending.app,
+            event_type: attempt.message.event_type.clone(),
+            source: stage.source(),
+            attempt: Some(record),
+            next,
+        });
+    }
+
+    /// Writes results, in the name of the lease that is known last: what it does not own
+    /// any more is fenced by the store.
+    pub(crate) fn settle(&mut self, now: DateTime<Utc>) {
+        let Some(lease) = self.lanes.lease().filter(|_| self.pace.settle.is_over(now)) else {
+            return;
+        };
+        while let Some(batch) = self.settler.next(now) {
+            self.calls.settle(lease, batch, now);
+        }
+    }
+
+    pub(crate) fn take_settled(&mut self, batch: Vec<Settlement>, done: Result<(), StoreError>) {
+        let now = self.clock.now();
+        match done {
+            Ok(()) => {
+                self.pace.settle.worked();
+                self.settler.settled(batch.len(), now);
+                self.after_settling(batch, now);
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                self.pace.settle.failed("settle", &error, now);
+                self.settler.failed(batch);
+            }
+            Err(error) => {
+                if let Some(given_up) = self.settler.refused(batch) {
+                    // It stays known here, so that it is not sent over and over.
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        delivery.id = %given_up.delivery,
+                        "a result cannot be stored"
+                    );
+                    self.lanes.end_work(given_up.lane);
+                }
+            }
+        }
+    }
+
+    fn after_settling(&mut self, batch: Vec<Settlement>, now: DateTime<Utc>) {
+        for settled in &batch {
+            self.lanes.end_work(settled.lane);
+            if settled.source != ringback_store::Source::Outbox {
+                self.retries.let_go(settled.delivery.subscription, now);
+            }
+            if let Next::Retry { due_at } = settled.next
+                && self.lanes.owns(settled.lane)
+            {
+                self.retries
+                    .expect(settled.delivery.subscription, settled.lane, due_at);
+            }
+            let answer = settled
+                .attempt
+                .as_ref()
+                .and_then(|attempt| attempt.answer.as_ref());
+            if answer.is_some_and(|answer| answer.status_code == GONE) {
+                self.to_disable.insert(settled.delivery.subscription);
+            }
+        }
+        let settled = batch.into_iter().map(|settled| settled.delivery).collect();
+        self.known.settled(settled, self.handed_over.transit.mark());
+    }
+
+    /// Moves rows to the retries that cannot be sent soon.
+    pub(crate) fn park(&mut self, now: DateTime<Utc>) {
+        let Some(lease) = self.lanes.lease() else {
+            return;
+        };
+        if self.can_park() && self.pace.park.is_over(now) {
+            self.pace.parking = true;
+            let count = self.parking.len().min(PARK);
+            let keys: Vec<OutboxKey> = self.parking.drain(..count).collect();
+            keys.iter().for_each(|key| self.lanes.begin_work(key.lane));
+            self.calls.park(lease, keys, now);
+        }
+    }
+
+    /// Whether [`Self::park`] has something to do.
+    pub(crate) fn can_park(&self) -> bool {
+        !self.parking.is_empty() && !self.pace.parking
+    }
+
+    pub(crate) fn take_parked(
+        &mut self,
+        keys: Vec<OutboxKey>,
+        due_at: DateTime<Utc>,
+        done: Result<(), StoreError>,
+    ) {
+        self.pace.parking = false;
+        keys.iter().for_each(|key| self.lanes.end_work(key.lane));
+        if let Err(error) = done {
+            self.pace
+                .park
+                .failed("park deliveries", &error, self.clock.now());
+            let (ours, others) = keys
+                .into_iter()
+                .partition::<Vec<_>, _>(|key| self.lanes.owns(key.lane));
+            self.parking.extend(ours);
+            return others
+                .iter()
+                .for_each(|key| self.let_go(key.delivery, Stage::OUTBOX));
+        }
+        self.pace.park.worked();
+        for key in keys.iter().filter(|key| self.lanes.owns(key.lane)) {
+            self.retries
+                .expect(key.delivery.subscription, key.lane, due_at);
+        }
+        let parked = keys.into_iter().map(|key| key.delivery).collect();
+        self.known.settled(parked, self.handed_over.transit.mark());
+    }
+
+    /// Disables subscriptions whose receivers want no more.
+    pub(crate) fn disable(&mut self, now: DateTime<Utc>) {
+        if !self.pace.disable.is_over(now) {
+            return;
+        }
+        for subscription in self.to_disable.drain() {
+            self.disabling += 1;
+            self.calls.disable(subscription, now);
+        }
+    }
+
+    pub(crate) fn take_disabled(
+        &mut self,
+        subscription: SubscriptionId,
+        done: Result<(), StoreError>,
+    ) {
+        self.disabling -= 1;
+        match done {
+            Ok(()) => {
+                self.pace.disable.worked();
+                self.subscriptions.disabled(subscription);
+                self.database.hints.hint(Hint::Subscription(subscription));
+            }
+            Err(error) => {
+                self.pace
+                    .disable
+                    .failed("disable a subscription", &error, self.clock.now());
+                self.to_disable.insert(subscription);
+            }
+        }
+    }
+}

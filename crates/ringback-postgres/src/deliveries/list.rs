@@ -1,0 +1,301 @@
+//! Lists deliveries: chooses the places to look in and the index to look by.
+
+use ringback_model::{
+    AppId, AttemptError, DeliveryId, DeliveryStatus, EventId, Lane, SubscriptionId,
+};
+use ringback_store::{Delivery, DeliveryFilter, Page, StoreError, Within};
+use sqlx::{
+    PgPool, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
+
+use super::{
+    merge::{Part, merge},
+    read,
+    statements::{self, Statement},
+};
+use crate::{
+    bounds::first_at,
+    event_types,
+    failure::failed,
+    labels,
+    rows::{delivery_id, small},
+    transaction::{Tx, snapshot},
+};
+
+/// How many rows one page examines.
+const EXAMINED: i64 = 200_000;
+/// How many events with a label one page looks at.
+const LABELLED: usize = 100;
+
+/// See [`ringback_store::History::deliveries`].
+pub(crate) async fn list(
+    pool: &PgPool,
+    filter: &DeliveryFilter,
+    before: DeliveryId,
+    limit: u32,
+) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+    let app = match (filter.within, filter.app) {
+        (Within::App(own), Some(other)) if own != other => return Ok(empty()),
+        (Within::App(own), _) => Some(own),
+        (Within::Everything, app) => app,
+    };
+    let filter = filter.clone();
+    // One moment for all places: a delivery that moves meanwhile is seen once.
+    snapshot(pool, move |tx| list_in(tx, filter, app, before, limit)).await
+}
+
+const fn empty() -> Page<Delivery, DeliveryId> {
+    Page {
+        items: Vec::new(),
+        next: None,
+    }
+}
+
+/// What to look for.
+#[derive(Debug)]
+struct Search {
+    from: EventId,
+    /// Behind this pair.
+    before: DeliveryId,
+    app: Option<AppId>,
+    subscription: Option<SubscriptionId>,
+    /// `None`: any.
+    types: Option<Vec<i32>>,
+    status: Option<DeliveryStatus>,
+    codes: Option<(u16, u16)>,
+    error: Option<AttemptError>,
+    /// `None`: any.
+    events: Option<Vec<(EventId, AppId)>>,
+    limit: usize,
+}
+
+async fn list_in(
+    mut tx: Tx,
+    filter: DeliveryFilter,
+    app: Option<AppId>,
+    before: DeliveryId,
+    limit: u32,
+) -> Result<Page<Delivery, DeliveryId>, StoreError> {
+    let types = match &filter.event_type {
+        Some(pattern) => event_types::matching(&mut tx, pattern).await?,
+        None => None,
+    };
+    let mut search = Search {
+        from: filter.since.map_or(EventId::MIN, first_at),
+        before: filter
+            .until
+            .map_or(before, |until| before.min(first_of(first_at(until)))),
+        app,
+        subscription: filter.subscription,
+        types,
+        status: filter.status,
+        codes: filter.status_code,
+        error: filter.error,
+        events: None,
+        limit: usize::try_from(limit).unwrap_or(usize::MAX),
+    };
+    let mut parts = Vec::with_capacity(4);
+    parts.extend(search.narrow(&mut tx, &filter).await?);
+    if search.events.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(empty());
+    }
+    let places = search.places();
+    let share = EXAMINED / i64::try_from(places.len()).unwrap_or(1).max(1);
+    for (statement, strands) in places {
+        let strands = search.strands(&mut tx, strands).await?;
+        parts.push(search.run(&mut tx, statement, strands, share).await?);
+    }
+    Ok(merge(parts, search.limit))
+}
+
+/// How many strands a statement goes through.
+#[derive(Clone, Copy, Debug)]
+enum Strands {
+    One,
+    Lanes,
+    Apps,
+    Events,
+    EventsAndLanes,
+}
+
+impl Search {
+    /// Names the events that an event or a label leaves. A part without rows says how
+    /// far down the labels were looked at.
+    async fn narrow(
+        &mut self,
+        tx: &mut Tx,
+        filter: &DeliveryFilter,
+    ) -> Result<Option<Part>, StoreError> {
+        if let Some(event) = filter.event {
+            self.from = self.from.max(event);
+            let end = DeliveryId {
+                event,
+                subscription: SubscriptionId::MAX,
+            };
+            self.before = self.before.min(end);
+        }
+        if let Some(label) = &filter.label {
+            let range = (self.from, self.before.event);
+            let events = labels::events_with(tx, self.app, label, range, LABELLED).await?;
+            let last = events.last().filter(|_| events.len() == LABELLED);
+            let down_to = last.map(|(event, _)| first_of(*event));
+            self.events = Some(events);
+            return Ok(Some(Part {
+                rows: Vec::new(),
+                down_to,
+            }));
+        }
+        if let Some(event) = filter.event {
+            let app: Option<i64> =
+                sqlx::query_scalar("select app_id from ringback.events where id = $1")
+                    .bind(event.get())
+                    .fetch_optional(&mut **tx)
+                    .await
+                    .map_err(failed)?;
+            self.events = Some(
+                app.map(|app| (event, AppId::new(app)))
+                    .into_iter()
+                    .collect(),
+            );
+        }
+        Ok(None)
+    }
+
+    /// Where to look, live rows first, by the index that fits best.
+    fn places(&self) -> Vec<(Statement, Strands)> {
+        use DeliveryStatus::{Cancelled, Dead, Delivered, Held, Pending, Retrying};
+        let may_be = |some: &[DeliveryStatus]| self.status.is_none_or(|one| some.contains(&one));
+        let mut places = Vec::with_capacity(3);
+        // What has not been attempted has no outcome.
+        if may_be(&[Pending]) && self.codes.is_none() && self.error.is_none() {
+            places.push(self.outbox());
+        }
+        if may_be(&[Pending, Retrying, Held]) {
+            places.push(self.retries());
+        }
+        if may_be(&[Delivered, Dead, Cancelled]) {
+            places.push(self.settled());
+        }
+        places
+    }
+
+    fn outbox(&self) -> (Statement, Strands) {
+        if self.events.is_some() {
+            (statements::OUTBOX_OF_EVENTS, Strands::EventsAndLanes)
+        } else if self.subscription.is_some() {
+            (statements::OUTBOX_OF_SUBSCRIPTION, Strands::One)
+        } else {
+            (statements::OUTBOX, Strands::Lanes)
+        }
+    }
+
+    fn retries(&self) -> (Statement, Strands) {
+        if self.events.is_some() {
+            (statements::RETRIES_OF_EVENTS, Strands::Events)
+        } else if self.subscription.is_some() {
+            (statements::RETRIES_OF_SUBSCRIPTION, Strands::One)
+        } else if self.app.is_some() {
+            (statements::RETRIES_OF_APP, Strands::One)
+        } else {
+            (statements::RETRIES, Strands::Apps)
+        }
+    }
+
+    fn settled(&self) -> (Statement, Strands) {
+        let failed = matches!(
+            self.status,
+            Some(DeliveryStatus::Dead | DeliveryStatus::Cancelled)
+        ) || self.error.is_some()
+            || self.codes.is_some_and(|(from, to)| from >= 300 || to < 200);
+        if self.events.is_some() {
+            (statements::SETTLED_OF_EVENTS, Strands::Events)
+        } else if failed && self.subscription.is_some() {
+            (statements::FAILED_OF_SUBSCRIPTION, Strands::One)
+        } else if failed && self.app.is_some() {
+            (statements::FAILED_OF_APP, Strands::One)
+        } else {
+            (statements::SETTLED, Strands::One)
+        }
+    }
+
+    async fn strands(&self, tx: &mut Tx, strands: Strands) -> Result<i64, StoreError> {
+        let events = self.events.as_ref().map_or(1, Vec::len);
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        let lanes = i64::try_from(Lane::COUNT).unwrap_or(i64::MAX);
+        Ok(match strands {
+            Strands::One => 1,
+            Strands::Lanes => lanes,
+            Strands::Events => events,
+            Strands::EventsAndLanes => events.saturating_mul(lanes),
+            Strands::Apps => sqlx::query_scalar("select count(*) from ringback.apps")
+                .fetch_one(&mut **tx)
+                .await
+                .map_err(failed)?,
+        })
+    }
+
+    /// Runs a statement, and finds how far down it looked if that may not be the end.
+    async fn run(
+        &self,
+        tx: &mut Tx,
+        statement: Statement,
+        strands: i64,
+        share: i64,
+    ) -> Result<Part, StoreError> {
+        // At least one each, or a page could end where it began.
+        let examined = (share / strands.max(1)).max(1);
+        // One more than fit on the page: so its end shows.
+        let wanted = self.limit.saturating_add(1);
+        let rows = self.bind(statement.rows, examined, wanted);
+        let rows = rows.fetch_all(&mut **tx).await.map_err(failed)?;
+        let rows: Vec<Delivery> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let mut down_to = rows
+            .last()
+            .filter(|_| rows.len() == wanted)
+            .map(|row| row.id);
+        if down_to.is_none() || strands > 1 {
+            let edge = self.bind(statement.edge, examined, wanted);
+            let edge = edge.fetch_optional(&mut **tx).await.map_err(failed)?;
+            down_to = down_to.max(edge.as_ref().map(read_key).transpose()?);
+        }
+        Ok(Part { rows, down_to })
+    }
+
+    fn bind(&self, sql: &'static str, examined: i64, wanted: usize) -> Bound {
+        let events = || self.events.iter().flatten();
+        let lane = self.subscription.map(|id| i16::from(Lane::of(id).get()));
+        sqlx::query(sql)
+            .bind(self.from.get())
+            .bind(self.before.event.get())
+            .bind(self.before.subscription.get())
+            .bind(examined)
+            .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+            .bind(self.app.map(AppId::get))
+            .bind(self.subscription.map(SubscriptionId::get))
+            .bind(&self.types)
+            .bind(self.status.map(DeliveryStatus::code))
+            .bind(self.codes.map(|(from, _)| small(from)))
+            .bind(self.codes.map(|(_, to)| small(to)))
+            .bind(self.error.map(AttemptError::code))
+            .bind(events().map(|(event, _)| event.get()).collect::<Vec<_>>())
+            .bind(events().map(|(_, app)| app.get()).collect::<Vec<_>>())
+            .bind(lane)
+    }
+}
+
+type Bound = Query<'static, Postgres, PgArguments>;
+
+/// The lowest pair of an event: everything before it is of earlier events.
+const fn first_of(event: EventId) -> DeliveryId {
+    DeliveryId {
+        event,
+        subscription: SubscriptionId::MIN,
+    }
+}
+
+fn read_key(row: &PgRow) -> Result<DeliveryId, StoreError> {
+    let column = |index: usize| row.try_get::<i64, _>(index).map_err(failed);
+    Ok(delivery_id(column(0)?, column(1)?))
+}

@@ -1,0 +1,232 @@
+//! Events as they were accepted.
+
+use bytes::Bytes;
+use ringback_model::{AppId, EventId};
+use ringback_store::{Event, EventFilter, Page, StoreError, Within};
+use sqlx::PgPool;
+
+use crate::{
+    bounds::first_at,
+    event_types,
+    failure::failed,
+    labels,
+    rows::{app_of, from_json},
+    transaction::{Tx, snapshot},
+};
+
+/// How many rows one page examines.
+const EXAMINED: usize = 200_000;
+
+/// See [`ringback_store::History::event`].
+pub(crate) async fn one(
+    pool: &PgPool,
+    id: EventId,
+    within: Within,
+) -> Result<Option<Event>, StoreError> {
+    let row: Option<Row> = sqlx::query_as(
+        r#"
+        select e.id, e.external_id, e.app_id, t.name, e.data, e.labels
+        from ringback.events e join ringback.event_types t on t.id = e.type_id
+        where e.id = $1 and ($2::int8 is null or e.app_id = $2)
+        "#,
+    )
+    .bind(id.get())
+    .bind(app_of(within))
+    .fetch_optional(pool)
+    .await
+    .map_err(failed)?;
+    row.map(read).transpose()
+}
+
+/// See [`ringback_store::History::events`].
+pub(crate) async fn list(
+    pool: &PgPool,
+    filter: &EventFilter,
+    before: EventId,
+    limit: u32,
+) -> Result<Page<Event, EventId>, StoreError> {
+    let app = match (filter.within, filter.app) {
+        (Within::App(own), Some(other)) if own != other => {
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+            });
+        }
+        (Within::App(own), _) => Some(own),
+        (Within::Everything, app) => app,
+    };
+    let filter = filter.clone();
+    snapshot(pool, move |tx| list_in(tx, filter, app, before, limit)).await
+}
+
+async fn list_in(
+    mut tx: Tx,
+    filter: EventFilter,
+    app: Option<AppId>,
+    before: EventId,
+    limit: u32,
+) -> Result<Page<Event, EventId>, StoreError> {
+    let types = match &filter.event_type {
+        Some(pattern) => event_types::matching(&mut tx, pattern).await?,
+        None => None,
+    };
+    let from = filter.since.map_or(EventId::MIN, first_at);
+    let before = filter
+        .until
+        .map_or(before, |until| before.min(first_at(until)));
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let search = Search {
+        from,
+        before,
+        app,
+        types,
+    };
+    match &filter.label {
+        Some(label) => search.labelled(&mut tx, label, limit).await,
+        None => search.all(&mut tx, limit).await,
+    }
+}
+
+/// What to look for.
+#[derive(Debug)]
+struct Search {
+    from: EventId,
+    before: EventId,
+    app: Option<AppId>,
+    /// `None`: any.
+    types: Option<Vec<i32>>,
+}
+
+impl Search {
+    async fn all(&self, tx: &mut Tx, limit: usize) -> Result<Page<Event, EventId>, StoreError> {
+        // One more than fit on the page: so its end shows.
+        let rows: Vec<Row> = sqlx::query_as(PAGE)
+            .bind(self.from.get())
+            .bind(self.before.get())
+            .bind(as_limit(EXAMINED))
+            .bind(self.app.map(AppId::get))
+            .bind(&self.types)
+            .bind(as_limit(limit.saturating_add(1)))
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(failed)?;
+        let mut items: Vec<Event> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        items.sort_by_key(|event| std::cmp::Reverse(event.id));
+        if items.len() > limit {
+            items.truncate(limit);
+            return Ok(Page {
+                next: items.last().map(|event| event.id),
+                items,
+            });
+        }
+        let edge: Option<i64> = sqlx::query_scalar(EDGE)
+            .bind(self.from.get())
+            .bind(self.before.get())
+            .bind(as_limit(EXAMINED))
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(failed)?;
+        Ok(Page {
+            items,
+            next: edge.map(EventId::new),
+        })
+    }
+
+    /// Goes through the label's events a page at a time, so that as little is read as
+    /// is shown unless their types differ.
+    async fn labelled(
+        &self,
+        tx: &mut Tx,
+        label: &(String, String),
+        limit: usize,
+    ) -> Result<Page<Event, EventId>, StoreError> {
+        let step = limit.saturating_add(1);
+        let mut items: Vec<Event> = Vec::new();
+        let mut before = self.before;
+        let mut examined = 0;
+        while let Some(last) = before.get().checked_sub(1) {
+            let range = (self.from, EventId::new(last));
+            let found = labels::events_with(tx, self.app, label, range, step).await?;
+            let ids: Vec<i64> = found.iter().map(|(event, _)| event.get()).collect();
+            items.extend(self.of_types(tx, &ids).await?);
+            examined += ids.len();
+            let Some(lowest) = found.last().filter(|_| found.len() == step) else {
+                break;
+            };
+            before = lowest.0;
+            if items.len() > limit || examined >= EXAMINED {
+                items.truncate(limit);
+                let next = items.last().filter(|_| items.len() == limit);
+                return Ok(Page {
+                    next: Some(next.map_or(before, |event| event.id)),
+                    items,
+                });
+            }
+        }
+        let more = items.len() > limit;
+        items.truncate(limit);
+        Ok(Page {
+            next: items.last().filter(|_| more).map(|event| event.id),
+            items,
+        })
+    }
+
+    async fn of_types(&self, tx: &mut Tx, ids: &[i64]) -> Result<Vec<Event>, StoreError> {
+        let rows: Vec<Row> = sqlx::query_as(NAMED)
+            .bind(ids)
+            .bind(ids.iter().min())
+            .bind(ids.iter().max())
+            .bind(&self.types)
+            .fetch_all(&mut **tx)
+            .await
+            .map_err(failed)?;
+        let mut events: Vec<Event> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
+        events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        Ok(events)
+    }
+}
+
+const PAGE: &str = r#"
+    select p.id, p.external_id, p.app_id, t.name, p.data, p.labels
+    from (
+        select * from (
+            select * from ringback.events where id >= $1 and id < $2 order by id desc limit $3
+        ) q
+        where ($4::int8 is null or app_id = $4) and ($5::int4[] is null or type_id = any($5))
+        order by id desc limit $6
+    ) p join ringback.event_types t on t.id = p.type_id
+"#;
+
+/// The last event that [`PAGE`] examines, if there may be more behind it.
+const EDGE: &str = r#"
+    select id from ringback.events where id >= $1 and id < $2
+    order by id desc offset $3 - 1 limit 1
+"#;
+
+const NAMED: &str = r#"
+    select e.id, e.external_id, e.app_id, t.name, e.data, e.labels
+    from ringback.events e join ringback.event_types t on t.id = e.type_id
+    -- The bounds are for the planner: by them it leaves out days.
+    where e.id = any($1) and e.id >= $2 and e.id <= $3
+        and ($4::int4[] is null or e.type_id = any($4))
+"#;
+
+type Row = (i64, Option<String>, i64, String, Vec<u8>, Option<String>);
+
+fn read((id, external_id, app, name, data, labels): Row) -> Result<Event, StoreError> {
+    let labels = labels
+        .as_deref()
+        .map(|labels| from_json("events", "labels", labels));
+    Ok(Event {
+        id: EventId::new(id),
+        external_id,
+        app: AppId::new(app),
+        event_type: event_types::named(name)?,
+        data: Bytes::from(data),
+        labels: labels.transpose()?.unwrap_or_default(),
+    })
+}
+
+fn as_limit(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,143 @@
+//! Has an event sent again.
+
+use chrono::{DateTime, Utc};
+use ringback_model::{DeliveryId, Lane, SubscriptionStatus};
+use ringback_store::{ReplayOutcome, Source, StoreError, Within};
+use sqlx::PgPool;
+
+use crate::{
+    deliveries::{self, Found},
+    failure::failed,
+    rows::small,
+};
+
+/// How often the delivery may move between looking and replaying.
+const TRIES: usize = 10;
+
+/// See [`ringback_store::History::replay`].
+pub(crate) async fn replay(
+    pool: &PgPool,
+    id: DeliveryId,
+    within: Within,
+    now: DateTime<Utc>,
+) -> Result<ReplayOutcome, StoreError> {
+    for _ in 0..TRIES {
+        let Some(found) = deliveries::find(pool, id, within).await? else {
+            return Ok(ReplayOutcome::NotFound);
+        };
+        let moved = match judge(found) {
+            Judged::Outcome(outcome) => return Ok(outcome),
+            Judged::BeginRound => begin_round(pool, id, now).await?,
+            Judged::Hasten {
+                attempts_made,
+                round_start,
+            } => hasten(pool, id, (attempts_made, round_start), now).await?,
+        };
+        if moved && let Some(found) = deliveries::find(pool, id, within).await? {
+            return Ok(ReplayOutcome::Due(found.delivery));
+        }
+        // Somebody else moved it first: look again.
+    }
+    Err(failed(sqlx::Error::RowNotFound))
+}
+
+enum Judged {
+    Outcome(ReplayOutcome),
+    BeginRound,
+    Hasten {
+        attempts_made: u16,
+        round_start: u16,
+    },
+}
+
+fn judge(found: Found) -> Judged {
+    let outcome = if found.subscription_deleted {
+        ReplayOutcome::SubscriptionGone
+    } else if found.subscription_status == SubscriptionStatus::Disabled {
+        ReplayOutcome::SubscriptionDisabled
+    } else if found.subscription_status == SubscriptionStatus::Paused {
+        ReplayOutcome::Held
+    } else if !found.event_kept {
+        ReplayOutcome::PayloadExpired
+    } else {
+        match found.live {
+            None => return Judged::BeginRound,
+            Some(Source::Retries {
+                attempts_made,
+                round_start,
+            }) if attempts_made > round_start => {
+                return Judged::Hasten {
+                    attempts_made,
+                    round_start,
+                };
+            }
+            Some(_) => ReplayOutcome::AlreadyPending(found.delivery),
+        }
+    };
+    Judged::Outcome(outcome)
+}
+
+/// A new round of a settled delivery, due now. Its row stays, for what was before; the
+/// last attempt moves to the others, so that the round's own can take its place.
+async fn begin_round(
+    pool: &PgPool,
+    id: DeliveryId,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let begun = sqlx::query(
+        r#"
+        with settled as (
+            select * from ringback.deliveries where event_id = $1 and subscription_id = $2
+        ), begun as (
+            insert into ringback.retries
+                (event_id, subscription_id, lane, app_id, type_id, last_code, last_error,
+                 attempts_made, round_start, due_at)
+            select event_id, subscription_id, $3, app_id, type_id, last_code, last_error,
+                attempts, attempts, $4
+            from settled
+            on conflict do nothing
+            returning event_id
+        ), moved as (
+            insert into ringback.attempts (event_id, subscription_id, number, record)
+            select event_id, subscription_id, attempts, record
+            from settled join begun using (event_id)
+            where record is not null and attempts > 0
+            on conflict do nothing
+        )
+        select event_id from begun
+        "#,
+    )
+    .bind(id.event.get())
+    .bind(id.subscription.get())
+    .bind(i16::from(Lane::of(id.subscription).get()))
+    .bind(now)
+    .fetch_optional(pool)
+    .await
+    .map_err(failed)?;
+    Ok(begun.is_some())
+}
+
+/// Makes a retry due now. Its place in the schedule stays.
+async fn hasten(
+    pool: &PgPool,
+    id: DeliveryId,
+    (attempts_made, round_start): (u16, u16),
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let hastened = sqlx::query(
+        r#"
+        update ringback.retries set due_at = least(due_at, $5)
+        where subscription_id = $2 and event_id = $1
+            and attempts_made = $3 and round_start = $4
+        "#,
+    )
+    .bind(id.event.get())
+    .bind(id.subscription.get())
+    .bind(small(attempts_made))
+    .bind(small(round_start))
+    .bind(now)
+    .execute(pool)
+    .await
+    .map_err(failed)?;
+    Ok(hastened.rows_affected() > 0)
+}

@@ -1,0 +1,60 @@
+//! What an application's events have to be matched with.
+
+use ringback_model::{AppId, SubscriptionId, SubscriptionStatus};
+use ringback_store::{AppRef, AppRoutes, Route, StoreError};
+use sqlx::SqlitePool;
+
+use crate::{apps::app_key, columns::Column, failure::failed};
+
+type Row = (
+    i64,
+    i64,
+    Option<i64>,
+    Option<i64>,
+    Option<i64>,
+    Option<String>,
+);
+
+/// See [`ringback_store::Accept::routes`]. One statement, so that the version and the
+/// subscriptions belong together.
+pub(crate) async fn routes(
+    readers: &SqlitePool,
+    app: &AppRef,
+) -> Result<Option<AppRoutes>, StoreError> {
+    let (id, slug) = app_key(app);
+    let rows: Vec<Row> = sqlx::query_as(
+        "select a.id, a.version, s.id, s.lane, s.status, v.event_types \
+         from apps a \
+         left join subscriptions s on s.app_id = a.id and s.deleted_at is null \
+             and s.kind = 'standard' and s.status <> 2 \
+         left join subscription_versions v on v.subscription_id = s.id and v.version = s.version \
+         where (a.id = ?1 or a.slug = ?2) and a.deleted_at is null",
+    )
+    .bind(id)
+    .bind(slug)
+    .fetch_all(readers)
+    .await
+    .map_err(failed)?;
+    let Some(&(app, version, ..)) = rows.first() else {
+        return Ok(None);
+    };
+    let routes = rows.into_iter().filter_map(|row| route(row).transpose());
+    Ok(Some(AppRoutes {
+        app: AppId::new(app),
+        version,
+        routes: routes.collect::<Result<_, _>>()?,
+    }))
+}
+
+fn route(row: Row) -> Result<Option<Route>, StoreError> {
+    let (_, _, Some(subscription), Some(lane), Some(status), Some(event_types)) = row else {
+        return Ok(None);
+    };
+    let status = Column("subscriptions", "status").word(status, SubscriptionStatus::from_code)?;
+    Ok(Some(Route {
+        subscription: SubscriptionId::new(subscription),
+        lane: Column("subscriptions", "lane").lane(lane)?,
+        event_types: Column("subscription_versions", "event_types").json(&event_types)?,
+        held: status == SubscriptionStatus::Paused,
+    }))
+}

@@ -1,0 +1,335 @@
+//! Subscriptions: what their owners chose, and whether they get deliveries.
+
+use chrono::{DateTime, Utc};
+use ringback_model::{AppId, Lane, SubscriptionId, SubscriptionStatus};
+use ringback_store::{
+    Changed, NewSubscription, Sealed, StoreError, Subscription, SubscriptionChange,
+    SubscriptionConfig, SubscriptionKind, Within,
+};
+use sqlx::{Row, SqliteConnection, SqliteExecutor, sqlite::SqliteRow};
+
+use crate::{
+    apps::{only, raise_version},
+    columns::{Column, json},
+    failure::failed,
+    secrets, waiting,
+};
+
+macro_rules! select {
+    ($tail:literal) => {
+        concat!(
+            "select s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, \
+             s.created_at, s.updated_at, v.url, v.event_types, v.headers, v.retry, \
+             v.timeout_ms, v.max_in_flight, v.description, v.labels \
+             from subscriptions s join subscription_versions v \
+             on v.subscription_id = s.id and v.version = s.version \
+             where s.deleted_at is null and ",
+            $tail
+        )
+    };
+}
+
+/// See [`ringback_store::Registry::create_subscription`].
+pub(crate) async fn create(
+    connection: &mut SqliteConnection,
+    new: &NewSubscription,
+    now: DateTime<Utc>,
+) -> Result<Option<Subscription>, StoreError> {
+    let created = sqlx::query(
+        "insert into subscriptions \
+         (id, app_id, kind, lane, status, version, created_at, updated_at) \
+         select ?1, id, ?3, ?4, 0, 1, ?5, ?5 from apps where id = ?2 and deleted_at is null",
+    )
+    .bind(new.id.get())
+    .bind(new.app.get())
+    .bind(kind_text(new.kind))
+    .bind(i64::from(Lane::of(new.id).get()))
+    .bind(now.timestamp_millis())
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    if created.rows_affected() == 0 {
+        return Ok(None);
+    }
+    write_version(connection, new.id, 1, &new.config, now).await?;
+    secrets::write(connection, new.id, 1, &new.secret, now).await?;
+    raise_version(connection, new.app, new.kind).await?;
+    get(connection, new.id, Within::Everything).await
+}
+
+/// See [`ringback_store::Registry::subscription`].
+pub(crate) async fn get(
+    executor: impl SqliteExecutor<'_>,
+    id: SubscriptionId,
+    within: Within,
+) -> Result<Option<Subscription>, StoreError> {
+    let row = sqlx::query(select!("s.id = ?1 and (?2 is null or s.app_id = ?2)"))
+        .bind(id.get())
+        .bind(only(within))
+        .fetch_optional(executor)
+        .await
+        .map_err(failed)?;
+    row.map(|row| read(&row)).transpose()
+}
+
+/// See [`ringback_store::Registry::subscriptions`].
+pub(crate) async fn list(
+    executor: impl SqliteExecutor<'_>,
+    app: AppId,
+    before: SubscriptionId,
+    limit: u32,
+) -> Result<Vec<Subscription>, StoreError> {
+    let rows = sqlx::query(select!(
+        "s.kind = 'standard' and s.app_id = ?1 and s.id < ?2 order by s.id desc limit ?3"
+    ))
+    .bind(app.get())
+    .bind(before.get())
+    .bind(limit)
+    .fetch_all(executor)
+    .await
+    .map_err(failed)?;
+    rows.iter().map(read).collect()
+}
+
+/// See [`ringback_store::Registry::update_subscription`].
+pub(crate) async fn update(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    within: Within,
+    change: SubscriptionChange,
+    expected: Option<i32>,
+    now: DateTime<Utc>,
+) -> Result<Changed<Subscription>, StoreError> {
+    let Some(current) = get(&mut *connection, id, within).await? else {
+        return Ok(Changed::NotFound);
+    };
+    if expected.is_some_and(|expected| expected != current.version) {
+        return Ok(Changed::Outdated);
+    }
+    let version = current.version + 1;
+    let config = changed(current.config, change);
+    write_version(connection, id, version, &config, now).await?;
+    sqlx::query("update subscriptions set version = ?2, updated_at = ?3 where id = ?1")
+        .bind(id.get())
+        .bind(version)
+        .bind(now.timestamp_millis())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    raise_version(connection, current.app, current.kind).await?;
+    let updated = get(connection, id, within).await?;
+    Ok(updated.map_or(Changed::NotFound, Changed::Done))
+}
+
+/// See [`ringback_store::Registry::pause_subscription`].
+pub(crate) async fn pause(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    within: Within,
+    now: DateTime<Utc>,
+) -> Result<Option<Subscription>, StoreError> {
+    let Some(current) = get(&mut *connection, id, within).await? else {
+        return Ok(None);
+    };
+    if current.status == SubscriptionStatus::Active {
+        set_status(connection, &current, SubscriptionStatus::Paused, None, now).await?;
+    }
+    get(connection, id, within).await
+}
+
+/// See [`ringback_store::Registry::resume_subscription`].
+pub(crate) async fn resume(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    within: Within,
+    now: DateTime<Utc>,
+) -> Result<Option<Subscription>, StoreError> {
+    let Some(current) = get(&mut *connection, id, within).await? else {
+        return Ok(None);
+    };
+    if current.status != SubscriptionStatus::Active {
+        set_status(connection, &current, SubscriptionStatus::Active, None, now).await?;
+    }
+    get(connection, id, within).await
+}
+
+/// See [`ringback_store::Outbox::disable_subscription`].
+pub(crate) async fn disable(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    reason: &str,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let Some(current) = get(&mut *connection, id, Within::Everything).await? else {
+        return Ok(());
+    };
+    if current.status != SubscriptionStatus::Disabled {
+        set_status(
+            connection,
+            &current,
+            SubscriptionStatus::Disabled,
+            Some(reason),
+            now,
+        )
+        .await?;
+    }
+    waiting::settle_all(connection, id, current.lane, waiting::End::Disabled, now).await
+}
+
+/// See [`ringback_store::Registry::delete_subscription`].
+pub(crate) async fn delete(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    within: Within,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let Some(current) = get(&mut *connection, id, within).await? else {
+        return Ok(false);
+    };
+    delete_one(connection, id, current.lane, now).await?;
+    raise_version(connection, current.app, current.kind).await?;
+    Ok(true)
+}
+
+/// Deletes all subscriptions of an application, hidden ones too.
+pub(crate) async fn delete_all(
+    connection: &mut SqliteConnection,
+    app: AppId,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as(
+        "select id, lane from subscriptions where app_id = ?1 and deleted_at is null",
+    )
+    .bind(app.get())
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(failed)?;
+    for (id, lane) in rows {
+        let lane = Column("subscriptions", "lane").lane(lane)?;
+        delete_one(connection, SubscriptionId::new(id), lane, now).await?;
+    }
+    Ok(())
+}
+
+async fn delete_one(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    lane: Lane,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query("update subscriptions set deleted_at = ?2, updated_at = ?2 where id = ?1")
+        .bind(id.get())
+        .bind(now.timestamp_millis())
+        .execute(&mut *connection)
+        .await
+        .map_err(failed)?;
+    waiting::settle_all(connection, id, lane, waiting::End::Deleted, now).await
+}
+
+async fn set_status(
+    connection: &mut SqliteConnection,
+    current: &Subscription,
+    status: SubscriptionStatus,
+    reason: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "update subscriptions set status = ?2, status_reason = ?3, updated_at = ?4 where id = ?1",
+    )
+    .bind(current.id.get())
+    .bind(status.code())
+    .bind(reason)
+    .bind(now.timestamp_millis())
+    .execute(&mut *connection)
+    .await
+    .map_err(failed)?;
+    raise_version(connection, current.app, current.kind).await
+}
+
+async fn write_version(
+    connection: &mut SqliteConnection,
+    id: SubscriptionId,
+    version: i32,
+    config: &SubscriptionConfig,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into subscription_versions (subscription_id, version, url, event_types, headers, \
+         retry, timeout_ms, max_in_flight, description, labels, created_at) \
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )
+    .bind(id.get())
+    .bind(version)
+    .bind(&config.url)
+    .bind(json(&config.event_types))
+    .bind(config.headers.as_ref().map(Sealed::as_bytes))
+    .bind(json(&config.retry))
+    .bind(config.timeout_ms)
+    .bind(config.max_in_flight)
+    .bind(&config.description)
+    .bind(json(&config.labels))
+    .bind(now.timestamp_millis())
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(failed)
+}
+
+fn changed(config: SubscriptionConfig, change: SubscriptionChange) -> SubscriptionConfig {
+    SubscriptionConfig {
+        url: change.url.unwrap_or(config.url),
+        event_types: change.event_types.unwrap_or(config.event_types),
+        headers: change.headers.unwrap_or(config.headers),
+        retry: change.retry.unwrap_or(config.retry),
+        timeout_ms: change.timeout_ms.unwrap_or(config.timeout_ms),
+        max_in_flight: change.max_in_flight.unwrap_or(config.max_in_flight),
+        description: change.description.unwrap_or(config.description),
+        labels: change.labels.unwrap_or(config.labels),
+    }
+}
+
+fn kind_text(kind: SubscriptionKind) -> &'static str {
+    match kind {
+        SubscriptionKind::Standard => "standard",
+        SubscriptionKind::Callback => "callback",
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
+    let own = |name| Column("subscriptions", name);
+    let kind = match row.try_get(3).map_err(failed)? {
+        "standard" => SubscriptionKind::Standard,
+        "callback" => SubscriptionKind::Callback,
+        _ => return Err(own("kind").corrupt()),
+    };
+    Ok(Subscription {
+        id: SubscriptionId::new(row.try_get(0).map_err(failed)?),
+        app: AppId::new(row.try_get(1).map_err(failed)?),
+        lane: own("lane").lane(row.try_get(2).map_err(failed)?)?,
+        kind,
+        status: own("status").word(
+            row.try_get(4).map_err(failed)?,
+            SubscriptionStatus::from_code,
+        )?,
+        status_reason: row.try_get(5).map_err(failed)?,
+        version: row.try_get(6).map_err(failed)?,
+        config: read_config(row)?,
+        created_at: own("created_at").time(row.try_get(7).map_err(failed)?)?,
+        updated_at: own("updated_at").time(row.try_get(8).map_err(failed)?)?,
+    })
+}
+
+fn read_config(row: &SqliteRow) -> Result<SubscriptionConfig, StoreError> {
+    let version = |name| Column("subscription_versions", name);
+    let headers: Option<Vec<u8>> = row.try_get(11).map_err(failed)?;
+    Ok(SubscriptionConfig {
+        url: row.try_get(9).map_err(failed)?,
+        event_types: version("event_types").json(row.try_get(10).map_err(failed)?)?,
+        headers: headers.map(Sealed::from_bytes),
+        retry: version("retry").json(row.try_get(12).map_err(failed)?)?,
+        timeout_ms: version("timeout_ms").number(row.try_get(13).map_err(failed)?)?,
+        max_in_flight: version("max_in_flight").number(row.try_get(14).map_err(failed)?)?,
+        description: row.try_get(15).map_err(failed)?,
+        labels: version("labels").json(row.try_get(16).map_err(failed)?)?,
+    })
+}

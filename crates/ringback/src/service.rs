@@ -1,0 +1,137 @@
+//! A running service: its roles, wired together over one store.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use ringback_api::{Api, ApiConfig};
+use ringback_dispatcher::{Dispatcher, DispatcherConfig};
+use ringback_egress::{Egress, EgressConfig};
+use ringback_store::{Clock, Membership, Store, Vault, handover};
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// How many accepted events may wait in memory to be taken over by the dispatcher.
+const HAND_OVER_CAPACITY: usize = 16_384;
+/// How often the days ahead are made ready.
+const TEND_EVERY: Duration = Duration::from_secs(3600);
+/// How soon that is tried again when it failed.
+const TEND_AGAIN: Duration = Duration::from_secs(10);
+
+/// What a service is made of.
+pub struct ServiceConfig {
+    /// This process's name among the nodes.
+    pub node_name: String,
+    /// Where to answer HTTP, if this process does.
+    pub api: Option<(TcpListener, ApiConfig)>,
+    /// How to send, if this process does.
+    pub dispatcher: Option<DispatcherConfig>,
+    /// Where deliveries may go.
+    pub egress: EgressConfig,
+}
+
+/// A running service.
+pub struct Service {
+    api_addr: Option<SocketAddr>,
+    store: Arc<dyn Store>,
+    membership: Arc<Membership>,
+    shutdown: CancellationToken,
+    roles: Vec<JoinHandle<()>>,
+    upkeep: Vec<JoinHandle<()>>,
+}
+
+impl Service {
+    /// Registers this process and starts its roles.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or a role's configuration cannot be.
+    pub async fn start(
+        config: ServiceConfig,
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        store.tend(clock.now()).await?;
+        let dispatching = config.dispatcher.is_some();
+        let membership =
+            Membership::join(&*store, &config.node_name, dispatching, clock.clone()).await?;
+        let membership = Arc::new(membership);
+        membership.beat(&*store).await?;
+
+        let shutdown = CancellationToken::new();
+        let mut roles = Vec::new();
+        let mut hand_over = None;
+        if let Some(dispatcher) = config.dispatcher {
+            let (sender, receiver) = handover(HAND_OVER_CAPACITY);
+            let egress = Egress::new(config.egress)?;
+            let dispatcher = Dispatcher::new(
+                Arc::clone(&store),
+                Arc::clone(&vault),
+                Arc::clone(&membership),
+                receiver,
+                egress,
+                dispatcher,
+            );
+            roles.push(tokio::spawn(dispatcher.run(shutdown.clone())));
+            hand_over = Some(sender);
+        }
+        let mut api_addr = None;
+        if let Some((listener, api)) = config.api {
+            api_addr = Some(listener.local_addr().context("the listener has no address")?);
+            let api = Api::new(
+                Arc::clone(&store),
+                vault,
+                Arc::clone(&membership),
+                hand_over,
+                api,
+            );
+            roles.push(tokio::spawn(api.serve(listener, shutdown.clone())));
+        }
+        let upkeep = vec![
+            tokio::spawn(beat(Arc::clone(&membership), Arc::clone(&store))),
+            tokio::spawn(tend(Arc::clone(&store), clock)),
+        ];
+        Ok(Self { api_addr, store, membership, shutdown, roles, upkeep })
+    }
+
+    /// Where HTTP is answered, if it is.
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api_addr
+    }
+
+    /// Stops gracefully: nothing new begins, what is under way ends, and the lease is
+    /// given back.
+    pub async fn stop(self) {
+        self.shutdown.cancel();
+        for role in self.roles {
+            if let Err(error) = role.await {
+                tracing::error!(error = &error as &dyn std::error::Error, "a role ended badly");
+            }
+        }
+        for task in self.upkeep {
+            task.abort();
+        }
+        if let Some(lease) = self.membership.lease()
+            && let Err(error) = self.store.leave(&lease, self.membership.clock().now()).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the lease runs out by itself");
+        }
+    }
+}
+
+async fn beat(membership: Arc<Membership>, store: Arc<dyn Store>) {
+    membership.run(&*store).await;
+}
+
+async fn tend(store: Arc<dyn Store>, clock: Clock) {
+    loop {
+        let wait = match store.tend(clock.now()).await {
+            Ok(()) => TEND_EVERY,
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "upkeep failed");
+                TEND_AGAIN
+            }
+        };
+        clock.sleep(wait).await;
+    }
+}

@@ -1,0 +1,7 @@
+//! The whole service through its HTTP doors, on both databases.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod harness;
+
+mod github;
