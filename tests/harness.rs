@@ -11,9 +11,25 @@ pub(crate) use in_process::Ringback;
 mod process;
 pub(crate) use process::Server;
 
+mod traffic;
+pub(crate) use traffic::{Outcome, Plan, Post, Traffic, server_address};
+
+mod inbox;
+pub(crate) use inbox::{Inbox, Sending};
+
+mod verdict;
+pub(crate) use verdict::{nothing_is_lost, unsettled};
+
 /// How long anything may take before a test gives up: generous, since machines are
 /// shared, and never reached when all is well.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until no other test needs the machine for itself: those that measure, or that
+/// load it heavily, take turns.
+pub(crate) async fn undisturbed() -> tokio::sync::MutexGuard<'static, ()> {
+    static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+    TURN.lock().await
+}
 
 /// An API to talk to: where it is, and a key for it.
 #[derive(Clone)]

@@ -5,3 +5,5 @@
 mod harness;
 
 mod github;
+
+mod crash;

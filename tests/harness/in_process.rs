@@ -1,6 +1,6 @@
 //! A service in this process, wired as the binary does, with a manual clock.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use ringback::{
@@ -13,9 +13,14 @@ use ringback_egress::EgressConfig;
 use ringback_model::{AddressPolicy, Scope, TargetPolicy};
 use ringback_store::{Clock, MasterKey, Vault};
 use ringback_testkit::{TestStore, seed};
-use tokio::net::TcpListener;
+use serde_json::Value;
+use tokio::{net::TcpListener, pin, select, time::sleep};
 
-use super::Api;
+use super::{Api, eventually};
+
+/// What passes on the clock while a test looks again: results that have to be written
+/// wait for as long after the last.
+const WHILE: Duration = Duration::from_millis(5);
 
 /// A running service on a fresh database; deliveries may go to this machine.
 pub(crate) struct Ringback {
@@ -34,13 +39,28 @@ impl Ringback {
         Self::start_with(store, open_policy(), |_| {}).await
     }
 
+    /// Starts it at the present time, so that judges take what it signs for fresh.
+    pub(crate) async fn start_now(store: TestStore) -> Self {
+        let now = store.now().await.unwrap();
+        Self::start_at(store, now, open_policy(), |_| {}).await
+    }
+
     /// Starts it with another address policy and other settings.
     pub(crate) async fn start_with(
         store: TestStore,
         targets: TargetPolicy,
         change: impl FnOnce(&mut ServiceConfig),
     ) -> Self {
-        let clock = Clock::manual(seed::START);
+        Self::start_at(store, seed::START, targets, change).await
+    }
+
+    async fn start_at(
+        store: TestStore,
+        now: DateTime<Utc>,
+        targets: TargetPolicy,
+        change: impl FnOnce(&mut ServiceConfig),
+    ) -> Self {
+        let clock = Clock::manual(now);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let api_config = ApiConfig { targets: targets.clone(), ..ApiConfig::default() };
         let mut config = ServiceConfig {
@@ -70,10 +90,89 @@ impl Ringback {
         self.pass((time - self.clock.now()).to_std().unwrap_or_default());
     }
 
+    /// Moves the clock, and waits until the service has its lease again.
+    pub(crate) async fn later(&self, time: Duration) {
+        self.pass(time);
+        eventually("the service is ready", async || {
+            let answer = self.api.get("/readyz").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer.text) }
+        })
+        .await;
+    }
+
+    /// Moves the clock to `time`, and waits until the service has its lease again.
+    pub(crate) async fn later_at(&self, time: DateTime<Utc>) {
+        self.later((time - self.clock.now()).to_std().unwrap_or_default()).await;
+    }
+
+    /// Looks until `look` finds what it is looking for. A little time passes meanwhile.
+    pub(crate) async fn eventually<T, E: Debug, F>(
+        &self,
+        what: &str,
+        mut look: impl FnMut() -> F,
+    ) -> T
+    where
+        F: Future<Output = Result<T, E>>,
+    {
+        let look = || {
+            let found = look();
+            async {
+                let found = found.await;
+                if found.is_err() {
+                    self.pass(WHILE);
+                }
+                found
+            }
+        };
+        eventually(what, look).await
+    }
+
+    /// The one delivery of an event to a subscription, once it is in `status`.
+    pub(crate) async fn delivery_in(
+        &self,
+        status: &str,
+        event: &str,
+        subscription: &str,
+    ) -> Value {
+        self.eventually(&format!("the delivery is {status}"), async || {
+            let delivery = self.api.delivery(event, subscription).await;
+            if delivery["status"] == status { Ok(delivery) } else { Err(delivery) }
+        })
+        .await
+    }
+
+    /// That delivery, once so many attempts have been made and what follows is known.
+    pub(crate) async fn delivery_after(
+        &self,
+        attempts: u64,
+        event: &str,
+        subscription: &str,
+    ) -> Value {
+        self.eventually(&format!("{attempts} attempts are recorded"), async || {
+            let delivery = self.api.delivery(event, subscription).await;
+            if delivery["attempts"] == attempts { Ok(delivery) } else { Err(delivery) }
+        })
+        .await
+    }
+
     /// Stops it gracefully.
     pub(crate) async fn stop(self) -> TestStore {
-        self.service.stop().await;
-        self.store
+        let stopping = self.service.stop();
+        pin!(stopping);
+        loop {
+            select! {
+                () = &mut stopping => return self.store,
+                // A stop takes time as well, which here only we let pass.
+                () = sleep(WHILE) => self.clock.advance(WHILE),
+            }
+        }
+    }
+
+    /// Stops it gracefully, and asserts that no delivery is left with its first attempt
+    /// to come.
+    pub(crate) async fn finish(self) {
+        let store = self.stop().await;
+        assert_eq!(store.count("ringback.outbox", "").await, 0, "deliveries are left pending");
     }
 }
 

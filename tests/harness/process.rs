@@ -14,6 +14,9 @@ use super::{Api, PATIENCE};
 /// Encrypts secrets of all servers of the tests: 32 bytes, base64.
 const SECRETS_KEY: &str = "cmluZ2JhY2stdGVzdHMtcmluZ2JhY2stdGVzdHMtMzI=";
 
+/// Lets deliveries go to this machine.
+const OPEN: [&str; 3] = ["--egress-allow-cidr", "127.0.0.0/8", "--egress-allow-http"];
+
 /// A running `ringback serve`.
 pub(crate) struct Server {
     /// Talks to it, with an admin's key.
@@ -31,14 +34,24 @@ impl Server {
 
     /// Starts it on a database whose admin's key is known.
     pub(crate) fn spawn_with_key(database_url: &str, key: &str, args: &[&str]) -> Self {
-        let open = ["--egress-allow-cidr", "127.0.0.0/8", "--egress-allow-http"];
-        let all: Vec<&str> = open.iter().chain(args).copied().collect();
-        Self::spawn_guarded(database_url, key, &all)
+        Self::spawn_guarded(database_url, key, &[&OPEN, args].concat())
+    }
+
+    /// Starts it with other variables in its environment, and makes an admin's key.
+    pub(crate) fn spawn_with_env(database_url: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let key = run(database_url, &["keys", "create", "--scopes", "admin", "-o", "id"]);
+        let mut command = command(database_url);
+        command.envs(env.iter().copied());
+        Self::start(command, key.trim(), &[&OPEN, args].concat())
     }
 
     /// Starts it as shipped: deliveries go to public addresses only.
     pub(crate) fn spawn_guarded(database_url: &str, key: &str, args: &[&str]) -> Self {
-        let mut child = command(database_url)
+        Self::start(command(database_url), key, args)
+    }
+
+    fn start(mut command: Command, key: &str, args: &[&str]) -> Self {
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(args)
             .stdin(Stdio::null())
@@ -74,6 +87,11 @@ impl Server {
         self.child.wait().unwrap().code()
     }
 
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Sends it a signal by its own id.
     pub(crate) fn signal(&self, name: &str) {
         let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
@@ -97,13 +115,18 @@ pub(crate) fn run(database_url: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn command(database_url: &str) -> Command {
+/// The binary, run in an empty folder of no settings.
+pub(crate) fn ringback() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
+    command.current_dir(empty_folder()).stdin(Stdio::null());
+    command
+}
+
+fn command(database_url: &str) -> Command {
+    let mut command = ringback();
     command
         .env("RINGBACK_DATABASE_URL", database_url)
         .env("RINGBACK_SECRETS_KEY", SECRETS_KEY)
-        // An empty folder of no settings file.
-        .current_dir(std::env::temp_dir());
     command
 }
 

@@ -238,7 +238,9 @@ mod tests {
             );
         }
         assert!(html.contains("webhook-signature"));
-        assert!(!html.contains("<script") && !html.contains("http"));
+        for foreign in ["<script", "src=", "href=http", "url("] {
+            assert!(!html.contains(foreign), "{foreign}");
+        }
     }
 
     #[test]

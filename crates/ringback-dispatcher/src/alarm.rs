@@ -7,7 +7,9 @@ use ringback_store::Clock;
 
 /// Sleeps until the earliest time it was set to.
 #[derive(Default)]
-pub(crate) struct Alarm(Option<(DateTime<Utc>, Pin<Box<dyn Future<Output = ()> + Send>>)>);
+pub(crate) struct Alarm(Option<(DateTime<Utc>, Sleep)>);
+
+type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Alarm {
     /// Rings at `at`, or earlier if it was set to an earlier time: that is harmless, and

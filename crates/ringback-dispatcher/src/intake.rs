@@ -4,26 +4,20 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use ringback_model::{DeliveryId, Lane, SubscriptionId};
-use ringback_store::{DueRetry, OutboxKey, Payload, SendingState, StoreError};
+use ringback_store::{DueRetry, OutboxKey, Payload, StoreError};
 
 use crate::{
-    CHANGES, Dispatcher, SCAN, TIDY,
+    Dispatcher,
     calls::Begun,
     known::TakeIn,
     message::Message,
     reader::Page,
     retries::{Look, Seen},
-    schedule::Item,
+    row::{Row, Stage},
     send::Transport,
-    sending::{Sending, Service},
-    stage::Stage,
+    sending::Service,
     subscriptions::Standing,
 };
-
-/// How far windows of changes overlap: a change is dated before it commits.
-const OVERLAP: chrono::TimeDelta = chrono::TimeDelta::seconds(5);
-/// Deliveries of a disabled or deleted subscription that are settled at once.
-const UNSENT_AT_ONCE: usize = 64;
 
 impl<T: Transport> Dispatcher<T> {
     /// Takes in an event that was accepted in this process.
@@ -83,20 +77,10 @@ impl<T: Transport> Dispatcher<T> {
         };
         self.pace.look.worked();
         let mut seen: HashMap<SubscriptionId, Seen> = HashMap::new();
-        for row in &rows {
-            if !self.lanes.owned_at(row.lane, begun.mark) {
-                continue;
-            }
-            let seen = seen.entry(row.delivery.subscription).or_default();
-            seen.rows += 1;
-            if row.due_at > look.until {
-                seen.next_due.get_or_insert(row.due_at);
-                continue;
-            }
-            match self.take_retry(row, now) {
-                TakeIn::New => seen.taken += 1,
-                TakeIn::Held => {}
-                TakeIn::NotNow => seen.refused = true,
+        for due in &rows {
+            if self.lanes.owned_at(due.lane, begun.mark) {
+                let seen = seen.entry(due.delivery.subscription).or_default();
+                self.take_due(due, look, seen, now);
             }
         }
         for (_, subscription) in &look.subscriptions {
@@ -105,125 +89,16 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    /// Takes in a row of the outbox; whether it is new.
-    fn take_key(&mut self, key: OutboxKey) -> bool {
-        let is_new = self.take_in(key.delivery, Stage::OUTBOX) == TakeIn::New;
-        if is_new {
-            self.place(key.lane, key.delivery, Stage::OUTBOX);
+    fn take_due(&mut self, due: &DueRetry, look: &Look, seen: &mut Seen, now: DateTime<Utc>) {
+        seen.rows += 1;
+        if due.due_at > look.until {
+            seen.next_due.get_or_insert(due.due_at);
+            return;
         }
-        is_new
-    }
-
-    fn take_retry(&mut self, row: &DueRetry, now: DateTime<Utc>) -> TakeIn {
-        let stage = Stage::retries(row.attempts_made, row.round_start);
-        let taken = self.take_in(row.delivery, stage);
-        if taken == TakeIn::New {
-            self.retries.hold(row.delivery.subscription);
-            if row.due_at > now {
-                self.retries
-                    .ripen(row.lane, row.delivery, stage, row.due_at);
-            } else {
-                self.place(row.lane, row.delivery, stage);
-            }
-        }
-        taken
-    }
-
-    /// Gives retries their place whose time has come.
-    pub(crate) fn take_ripe(&mut self, now: DateTime<Utc>) {
-        while let Some((lane, delivery, stage)) = self.retries.ripe(now) {
-            self.place(lane, delivery, stage);
-        }
-    }
-
-    /// Takes a row in hand, if it is new and there is room.
-    fn take_in(&mut self, delivery: DeliveryId, stage: Stage) -> TakeIn {
-        if self.schedule.queued() >= self.config.queue_per_node {
-            self.reader.hold(true, self.clock.now());
-        }
-        if self.reader.is_held() {
-            TakeIn::NotNow
-        } else {
-            self.known.take_in(delivery, stage)
-        }
-    }
-
-    /// Queues a row that is in hand, or parks it, or lets go of it.
-    pub(crate) fn place(&mut self, lane: Lane, delivery: DeliveryId, stage: Stage) {
-        let subscription = delivery.subscription;
-        let standing = self.subscriptions.standing(subscription, self.clock.now());
-        let full = || self.schedule.queued_of(subscription) >= self.config.queue_per_subscription;
-        if standing == Standing::Missing {
-            self.let_go(delivery, stage);
-        } else if standing == Standing::Known(Service::Hold) || (stage == Stage::OUTBOX && full()) {
-            self.hold(lane, delivery, stage);
-        } else {
-            self.cache.wait_for(delivery.event);
-            self.schedule.push(
-                subscription,
-                lane,
-                Item {
-                    event: delivery.event,
-                    stage,
-                },
-            );
-        }
-    }
-
-    /// Leaves a row to wait in the retries: it cannot be sent soon.
-    fn hold(&mut self, lane: Lane, delivery: DeliveryId, stage: Stage) {
-        if stage == Stage::OUTBOX {
-            self.parking.push(OutboxKey { lane, delivery });
-        } else {
-            self.let_go(delivery, stage);
-            self.retries
-                .expect(delivery.subscription, lane, self.clock.now());
-        }
-    }
-
-    /// Lets go of a row that was not sent. It comes back when it is read again.
-    pub(crate) fn let_go(&mut self, delivery: DeliveryId, stage: Stage) {
-        self.known
-            .forget(delivery, stage, self.handed_over.transit.mark());
-        self.no_longer_held(delivery, stage);
-    }
-
-    /// Counts a retry that left memory.
-    pub(crate) fn no_longer_held(&mut self, delivery: DeliveryId, stage: Stage) {
-        if stage != Stage::OUTBOX {
-            self.retries.let_go(delivery.subscription, self.clock.now());
-        }
-    }
-
-    /// Lets go of what was taken out of a queue.
-    pub(crate) fn unqueue(&mut self, subscription: SubscriptionId, item: Item) {
-        self.cache.release(item.event);
-        self.let_go(
-            DeliveryId {
-                event: item.event,
-                subscription,
-            },
-            item.stage,
-        );
-    }
-
-    /// Drops a delivery whose rows were taken away, unless it is under way.
-    pub(crate) fn withdraw(&mut self, delivery: DeliveryId) {
-        let queued = self.schedule.remove(delivery).map(|item| {
-            self.cache.release(item.event);
-            item.stage
-        });
-        let waited = queued.or_else(|| {
-            let unripe = self.retries.unripe(|_, other| other == delivery);
-            unripe.first().map(|(_, stage)| *stage)
-        });
-        let stage = waited.or_else(|| self.unwant(delivery));
-        if stage.is_some() || !self.known.contains(delivery) {
-            self.known
-                .withdraw(delivery, self.handed_over.transit.mark());
-        }
-        if let Some(stage) = stage {
-            self.no_longer_held(delivery, stage);
+        match self.take_retry(due, now) {
+            TakeIn::New => seen.taken += 1,
+            TakeIn::Held => {}
+            TakeIn::NotNow => seen.refused = true,
         }
     }
 
@@ -267,12 +142,8 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     fn look(&mut self, now: DateTime<Utc>) {
-        if now >= self.pace.scan_at {
-            self.pace.scan_at = now + SCAN;
-            let owned: Vec<Lane> = self.lanes.owned().collect();
-            if !owned.is_empty() {
-                self.calls.waiting(owned);
-            }
+        if self.lanes.owns_any() && self.pace.take_scan(now) {
+            self.calls.waiting(self.lanes.owned().collect());
         }
         if self.pace.looking || self.reader.is_held() {
             return;
@@ -289,148 +160,124 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    /// Loads subscriptions that are needed or changed.
-    pub(crate) fn load(&mut self, now: DateTime<Utc>) {
-        if self.pace.load.is_over(now)
-            && let Some(ids) = self.subscriptions.next_load()
-        {
-            self.calls.states(ids, now);
+    /// Takes in a row of the outbox; whether it is new.
+    fn take_key(&mut self, key: OutboxKey) -> bool {
+        let row = Row {
+            delivery: key.delivery,
+            stage: Stage::OUTBOX,
+            lane: key.lane,
+        };
+        let is_new = self.take_in(row) == TakeIn::New;
+        if is_new {
+            self.place(row);
         }
-        if now >= self.pace.changes_at {
-            self.pace.changes_at = now + CHANGES;
-            if self.subscriptions.is_empty() {
-                self.pace.changes_since = now;
+        is_new
+    }
+
+    fn take_retry(&mut self, due: &DueRetry, now: DateTime<Utc>) -> TakeIn {
+        let stage = Stage::retries(due.attempts_made, due.round_start);
+        let row = Row {
+            delivery: due.delivery,
+            stage,
+            lane: due.lane,
+        };
+        let taken = self.take_in(row);
+        if taken == TakeIn::New {
+            self.retries.hold(row.delivery.subscription);
+            if due.due_at > now {
+                self.retries.ripen(row, due.due_at);
             } else {
-                self.calls.changed(self.pace.changes_since - OVERLAP, now);
+                self.place(row);
+            }
+        }
+        taken
+    }
+
+    /// Gives retries their place whose time has come.
+    pub(crate) fn take_ripe(&mut self, now: DateTime<Utc>) {
+        while let Some(row) = self.retries.ripe(now) {
+            self.place(row);
+        }
+    }
+
+    /// Takes a row in hand, if it is new and there is room.
+    fn take_in(&mut self, row: Row) -> TakeIn {
+        if self.schedule.queued() >= self.config.queue_per_node {
+            self.reader.hold(true, self.clock.now());
+        }
+        if self.reader.is_held() {
+            return TakeIn::NotNow;
+        }
+        self.known.take_in(row.delivery, row.stage)
+    }
+
+    /// Queues a row that is in hand, or leaves it to wait in the retries.
+    pub(crate) fn place(&mut self, row: Row) {
+        let subscription = row.delivery.subscription;
+        let queued = self.schedule.queued_of(subscription);
+        let is_full = row.stage == Stage::OUTBOX && queued >= self.config.queue_per_subscription;
+        match self.subscriptions.standing(subscription, self.clock.now()) {
+            Standing::Missing => self.let_go(row),
+            Standing::Known(Service::Hold) => self.hold(row),
+            Standing::Unknown | Standing::Known(_) if is_full => self.hold(row),
+            Standing::Unknown | Standing::Known(_) => {
+                self.cache.wait_for(row.delivery.event);
+                self.schedule.push(row);
             }
         }
     }
 
-    pub(crate) fn take_changed(
-        &mut self,
-        at: DateTime<Utc>,
-        found: Result<Vec<SubscriptionId>, StoreError>,
-    ) {
-        match found {
-            Ok(changed) => {
-                self.pace.changes_since = at;
-                changed
-                    .into_iter()
-                    .for_each(|id| self.subscriptions.changed(id));
-            }
-            Err(error) => {
-                self.pace
-                    .load
-                    .failed("look for changed subscriptions", &error, self.clock.now());
-            }
+    /// Leaves a row to wait in the retries: it cannot be sent soon.
+    pub(crate) fn hold(&mut self, row: Row) {
+        if row.stage == Stage::OUTBOX {
+            self.parking.push(OutboxKey {
+                lane: row.lane,
+                delivery: row.delivery,
+            });
+        } else {
+            self.let_go(row);
+            self.retries
+                .expect(row.delivery.subscription, row.lane, self.clock.now());
         }
     }
 
-    pub(crate) fn take_states(
-        &mut self,
-        ids: Vec<SubscriptionId>,
-        found: Result<Vec<SendingState>, StoreError>,
-    ) {
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                self.subscriptions.load_failed(ids);
-                return self
-                    .pace
-                    .load
-                    .failed("load subscriptions", &error, self.clock.now());
-            }
-        };
-        self.pace.load.worked();
-        self.subscriptions.load_done();
-        for id in ids {
-            if !found.iter().any(|state| state.id == id) {
-                self.take_missing(id);
-            }
-        }
-        for state in found {
-            self.take_state(state);
+    /// Lets go of a row that was not sent. It comes back when it is read again.
+    pub(crate) fn let_go(&mut self, row: Row) {
+        let mark = self.handed_over.transit.mark();
+        self.known.forget(row.delivery, row.stage, mark);
+        self.count_out(row);
+    }
+
+    /// Lets go of a row that was taken out of a queue.
+    pub(crate) fn unqueue(&mut self, row: Row) {
+        self.cache.release(row.delivery.event);
+        self.let_go(row);
+    }
+
+    fn count_out(&mut self, row: Row) {
+        if row.stage != Stage::OUTBOX {
+            self.retries
+                .let_go(row.delivery.subscription, self.clock.now());
         }
     }
 
-    fn take_missing(&mut self, id: SubscriptionId) {
-        tracing::warn!(subscription.id = %id, "there are rows of a subscription that never was");
-        self.subscriptions.missing(id);
-        for item in self.schedule.close(id) {
-            self.unqueue(id, item);
+    /// Drops a delivery whose rows were taken away, unless it is under way.
+    pub(crate) fn withdraw(&mut self, delivery: DeliveryId) {
+        let queued = self
+            .schedule
+            .remove(delivery)
+            .or_else(|| self.unwant(delivery));
+        if queued.is_some() {
+            self.cache.release(delivery.event);
         }
-    }
-
-    fn take_state(&mut self, state: SendingState) {
-        let sending = Sending::open(state, &self.vault, self.transport.policy());
-        let Some((sending, before)) = self.subscriptions.loaded(sending) else {
-            return;
-        };
-        let fault_before = before
-            .as_ref()
-            .and_then(|before| before.endpoint.as_ref().err());
-        if let Err(fault) = &sending.endpoint
-            && fault_before != Some(fault)
-        {
-            tracing::error!(subscription.id = %sending.id, %fault, "nothing can be sent to it");
+        let unripe = || self.retries.unripe(|row| row.delivery == delivery).pop();
+        let waiting = queued.or_else(unripe);
+        if waiting.is_some() || !self.known.contains(delivery) {
+            self.known
+                .withdraw(delivery, self.handed_over.transit.mark());
         }
-        let (id, lane) = (sending.id, sending.lane);
-        if sending.service == Service::Hold {
-            return self.hold_all(id, lane);
+        if let Some(row) = waiting {
+            self.count_out(row);
         }
-        let was_sent = |before: std::sync::Arc<Sending>| before.service == Service::Send;
-        let max_in_flight = match sending.service {
-            Service::Send => sending.max_in_flight,
-            // Its rows were taken away in the same commit; what is left is read again.
-            _ if before.is_some_and(was_sent) => {
-                self.drop_queue(id);
-                UNSENT_AT_ONCE
-            }
-            _ => UNSENT_AT_ONCE,
-        };
-        self.schedule.open(id, lane, sending.app, max_in_flight);
-        self.retries.can_look(id, self.clock.now());
-    }
-
-    /// Sends nothing of a paused subscription: what is queued waits in the retries.
-    fn hold_all(&mut self, id: SubscriptionId, lane: Lane) {
-        for item in self.schedule.close(id) {
-            self.cache.release(item.event);
-            self.hold(
-                lane,
-                DeliveryId {
-                    event: item.event,
-                    subscription: id,
-                },
-                item.stage,
-            );
-        }
-        for (delivery, stage) in self.retries.unripe(|_, other| other.subscription == id) {
-            self.hold(lane, delivery, stage);
-        }
-    }
-
-    /// Forgets what is queued of a subscription.
-    pub(crate) fn drop_queue(&mut self, id: SubscriptionId) {
-        for item in self.schedule.clear(id) {
-            self.unqueue(id, item);
-        }
-        for (delivery, stage) in self.retries.unripe(|_, other| other.subscription == id) {
-            self.let_go(delivery, stage);
-        }
-    }
-
-    /// Gives back memory that is not needed.
-    pub(crate) fn tidy(&mut self, now: DateTime<Utc>) {
-        if now < self.pace.tidy_at {
-            return;
-        }
-        self.pace.tidy_at = now + TIDY;
-        let schedule = &self.schedule;
-        for id in self.subscriptions.drop_idle(now, |id| schedule.is_idle(id)) {
-            self.schedule.drop_line(id);
-        }
-        self.known.shrink();
-        self.cache.shrink();
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque, hash_map};
 use ringback_model::DeliveryId;
 use ringback_store::Transit;
 
-use crate::stage::Stage;
+use crate::row::Stage;
 
 /// The known-set.
 #[derive(Debug, Default)]

@@ -184,7 +184,7 @@ impl Lanes {
     }
 
     /// Lanes with nothing left to do, to be given back now.
-    pub(crate) fn to_release(&mut self) -> Vec<Lane> {
+    pub(crate) fn release_idle(&mut self) -> Vec<Lane> {
         if self.leaving == 0 {
             return Vec::new();
         }
@@ -198,7 +198,7 @@ impl Lanes {
         idle
     }
 
-    /// Whether [`Self::to_release`] has something to say.
+    /// Whether [`Self::release_idle`] has something to say.
     pub(crate) fn has_idle(&self) -> bool {
         let idle =
             |lane: Lane| self.holdings[at(lane)] == Holding::Leaving && self.at_work[at(lane)] == 0;
@@ -363,11 +363,11 @@ mod tests {
         assert!(!lanes.owns(leaving));
 
         lanes.begin_work(leaving);
-        assert_eq!(lanes.to_release(), changes.given_up[1..]);
+        assert_eq!(lanes.release_idle(), changes.given_up[1..]);
         lanes.end_work(leaving);
-        assert_eq!(lanes.to_release(), [leaving]);
+        assert_eq!(lanes.release_idle(), [leaving]);
         lanes.released(&changes.given_up, true);
-        assert!(lanes.to_release().is_empty());
+        assert!(lanes.release_idle().is_empty());
         assert_eq!(lanes.owned().count(), share(&nodes(2), node(0)).len());
     }
 
@@ -375,7 +375,7 @@ mod tests {
     fn a_beat_older_than_a_release_does_not_bring_the_lane_back() {
         let (mut lanes, all) = sole_owner();
         let given_up = lanes.beat(lease(EPOCH), &beat(2, &all), 0).given_up;
-        lanes.to_release();
+        lanes.release_idle();
         lanes.released(&given_up, true);
         // The other node is gone again, but this beat was read before the release.
         let changes = lanes.beat(lease(EPOCH), &beat(1, &all), 0);

@@ -13,14 +13,14 @@
 //! order in which things happen is the order in which this loop hears of them, and the
 //! modules below are pure: they take times and random numbers as arguments.
 //!
-//! | step | where |
-//! |---|---|
-//! | take lanes, give them up | `ownership.rs`, `lanes.rs` |
-//! | take rows in: handed over, read, looked up when due | `intake.rs`, `reader.rs`, `retries.rs` |
-//! | never the same row twice | `known.rs`, `stage.rs` |
-//! | whose turn it is | `schedule.rs` |
-//! | sign, POST, judge | `serve.rs`, `send.rs` |
-//! | settle, or park what there is no room for | `results.rs`, `settle.rs` |
+//! | step | where | with |
+//! |---|---|---|
+//! | take lanes, give them up, stop | `ownership.rs` | `lanes.rs` |
+//! | take rows in: handed over, read, looked up when due | `intake.rs` | `reader.rs`, `retries.rs` |
+//! | take no row in twice | `intake.rs` | `known.rs`, `row.rs` |
+//! | follow changes of subscriptions | `changes.rs` | `subscriptions.rs`, `sending.rs` |
+//! | send, each in its turn | `serve.rs` | `schedule.rs`, `cache.rs`, `message.rs`, `send.rs` |
+//! | settle, or park what there is no room for | `results.rs` | `settle.rs` |
 //!
 //! Retry or dead letter is decided by [`ringback_model::RetryPolicy`].
 
@@ -29,7 +29,7 @@ use std::{
     sync::Arc,
 };
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use http::HeaderValue;
 use ringback_egress::Egress;
 use ringback_model::SubscriptionId;
@@ -52,6 +52,8 @@ mod ownership;
 
 mod intake;
 
+mod changes;
+
 mod serve;
 
 mod results;
@@ -65,13 +67,14 @@ mod calls;
 mod known;
 mod lanes;
 mod message;
+mod pace;
 mod patience;
 mod reader;
 mod retries;
+mod row;
 mod schedule;
 mod sending;
 mod settle;
-mod stage;
 mod subscriptions;
 
 #[cfg(test)]
@@ -83,7 +86,7 @@ use crate::{
     calls::{Calls, Database, Reply},
     known::Known,
     lanes::Lanes,
-    patience::Patience,
+    pace::Pace,
     reader::Reader,
     retries::Retries,
     schedule::Schedule,
@@ -95,12 +98,6 @@ use crate::{
 
 /// From every source, at most so much is taken in before the next turn.
 const AT_ONCE: usize = 1024;
-/// Between looks for changed subscriptions, while any is cached.
-const CHANGES: TimeDelta = TimeDelta::seconds(1);
-/// Between safety scans of everything that waits.
-const SCAN: TimeDelta = TimeDelta::seconds(30);
-/// Between clean-ups of memory.
-const TIDY: TimeDelta = TimeDelta::seconds(10);
 
 /// Sends what is in this node's lanes. To be made once per process, and [`Self::run`].
 pub struct Dispatcher<T = Egress> {
@@ -138,26 +135,6 @@ pub struct Dispatcher<T = Egress> {
     // When to ask again.
     pace: Pace,
     stopping_at: Option<DateTime<Utc>>,
-}
-
-/// When each kind of statement is made next, beyond what the modules say.
-struct Pace {
-    changes_at: DateTime<Utc>,
-    changes_since: DateTime<Utc>,
-    scan_at: DateTime<Utc>,
-    tidy_at: DateTime<Utc>,
-    take_at: DateTime<Utc>,
-    taking: bool,
-    looking: bool,
-    parking: bool,
-    read: Patience,
-    look: Patience,
-    load: Patience,
-    fetch: Patience,
-    settle: Patience,
-    park: Patience,
-    disable: Patience,
-    lanes: Patience,
 }
 
 /// What woke the loop.
@@ -333,11 +310,11 @@ impl<T: Transport> Dispatcher<T> {
     fn take_hint(&mut self, hint: Hint) {
         let now = self.clock.now();
         match hint {
-            Hint::Lane(lane) => self.reader.want(lane),
+            Hint::Lane(lane) if self.lanes.owns(lane) => self.reader.want(lane),
             Hint::Due(lane, subscription) if self.lanes.owns(lane) => {
                 self.retries.expect(subscription, lane, now);
             }
-            Hint::Due(..) => {}
+            Hint::Lane(_) | Hint::Due(..) => {}
             Hint::Subscription(subscription) => self.subscriptions.changed(subscription),
             Hint::Withdrawn(delivery) => self.withdraw(delivery),
             Hint::Everything => {
@@ -391,29 +368,6 @@ impl<T: Transport> Dispatcher<T> {
         .into_iter()
         .flatten()
         .min()
-    }
-}
-
-impl Pace {
-    fn new(now: DateTime<Utc>) -> Self {
-        Self {
-            changes_at: now + CHANGES,
-            changes_since: now,
-            scan_at: now + SCAN,
-            tidy_at: now + TIDY,
-            take_at: now,
-            taking: false,
-            looking: false,
-            parking: false,
-            read: Patience::default(),
-            look: Patience::default(),
-            load: Patience::default(),
-            fetch: Patience::default(),
-            settle: Patience::default(),
-            park: Patience::default(),
-            disable: Patience::default(),
-            lanes: Patience::default(),
-        }
     }
 }
 

@@ -4,7 +4,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::Lane;
 use ringback_store::{NodeLease, OutboxKey, StoreError};
 
-use crate::{Dispatcher, send::Transport, stage::Stage};
+use crate::{
+    Dispatcher,
+    row::{Row, Stage},
+    send::Transport,
+};
 
 /// Between tries to take lanes that another node still holds.
 const RETAKE: TimeDelta = TimeDelta::seconds(1);
@@ -73,7 +77,7 @@ impl<T: Transport> Dispatcher<T> {
         let Some(lease) = self.lanes.lease().filter(|_| self.pace.lanes.is_over(now)) else {
             return;
         };
-        let idle = self.lanes.to_release();
+        let idle = self.lanes.release_idle();
         if !idle.is_empty() {
             self.calls.release(lease, idle);
         }
@@ -166,16 +170,23 @@ impl<T: Transport> Dispatcher<T> {
             self.reader.remove(*lane);
         }
         let dropped = |lane: Lane| lanes.contains(&lane);
-        for (subscription, item) in self.schedule.clear_lanes(dropped) {
-            self.unqueue(subscription, item);
-        }
-        for (delivery, stage) in self.retries.unripe(|lane, _| dropped(lane)) {
-            self.let_go(delivery, stage);
+        self.schedule
+            .clear_lanes(dropped)
+            .into_iter()
+            .for_each(|row| self.unqueue(row));
+        let unripe = self.retries.unripe(|row| dropped(row.lane));
+        unripe.into_iter().for_each(|row| self.let_go(row));
+        let parking: Vec<_> = self
+            .parking
+            .extract_if(.., |key| dropped(key.lane))
+            .collect();
+        for OutboxKey { lane, delivery } in parking {
+            self.let_go(Row {
+                delivery,
+                stage: Stage::OUTBOX,
+                lane,
+            });
         }
         self.retries.drop_lanes(dropped);
-        let parked = |key: &mut OutboxKey| dropped(key.lane);
-        for key in self.parking.extract_if(.., parked).collect::<Vec<_>>() {
-            self.let_go(key.delivery, Stage::OUTBOX);
-        }
     }
 }

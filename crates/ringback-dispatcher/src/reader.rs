@@ -23,7 +23,7 @@ const BUSY: Duration = Duration::from_millis(50);
 const SWEEP: Duration = Duration::from_secs(10);
 const SWEEP_PER_ROW: Duration = Duration::from_micros(100);
 /// What one statement may bring, more or less.
-const ROWS: usize = 20_000;
+const ROWS: usize = 8_000;
 
 /// The lanes that are read.
 #[derive(Debug)]

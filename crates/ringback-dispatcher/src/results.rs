@@ -2,16 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use ringback_model::{Outcome, SubscriptionId};
-use ringback_store::{Hint, Next, OutboxKey, Settlement, StoreError};
+use ringback_store::{Hint, Next, OutboxKey, Settlement, Source, StoreError};
 use tokio::task::{Id, JoinError};
 
 use crate::{
     Dispatcher,
-    send::{Attempted, Transport},
+    row::{Row, Stage},
+    send::{Attempt, Attempted, Transport},
     sending::Service,
-    serve::InFlight,
     settle,
-    stage::Stage,
 };
 
 /// The most rows to park in one statement.
@@ -31,58 +30,59 @@ impl<T: Transport> Dispatcher<T> {
         let Some(in_flight) = self.in_flight.remove(&id) else {
             return;
         };
-        self.schedule.done(in_flight.delivery.subscription);
+        let row = in_flight.row;
+        self.schedule.done(row.delivery.subscription);
         match ended {
-            Ok((_, attempted)) => self.settle_attempt(in_flight, attempted),
+            Ok((_, attempted)) => self.settle_attempt(row, &in_flight.attempt, attempted),
             Err(error) if error.is_panic() => {
-                tracing::error!(delivery.id = %in_flight.delivery, "an attempt panicked");
+                tracing::error!(delivery.id = %row.delivery, "an attempt panicked");
                 let ended_at = self.clock.now();
                 let broken = in_flight.attempt.broken(in_flight.started_at, ended_at);
-                self.settle_attempt(in_flight, broken);
+                self.settle_attempt(row, &in_flight.attempt, broken);
             }
             Err(_) => {
-                self.lanes.end_work(in_flight.lane);
-                self.let_go(in_flight.delivery, in_flight.stage);
+                self.lanes.end_work(row.lane);
+                self.let_go(row);
             }
         }
     }
 
-    fn settle_attempt(&mut self, in_flight: InFlight, attempted: Attempted) {
-        let InFlight {
-            attempt,
-            lane,
-            delivery,
-            stage,
-            ..
-        } = in_flight;
+    fn settle_attempt(&mut self, row: Row, attempt: &Attempt, attempted: Attempted) {
         let Attempted {
             record,
             outcome,
             ended_at,
         } = attempted;
         tracing::debug!(
-            delivery.id = %delivery,
+            delivery.id = %row.delivery,
             attempt.number = record.number,
             status = record.answer.as_ref().map(|answer| answer.status_code),
             error = record.error.map(|error| error.as_str()),
             total_ms = record.total_ms,
             "attempted"
         );
-        if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(delivery.subscription)
-        {
-            tracing::warn!(subscription.id = %delivery.subscription, "answered 410: disabling it");
-            self.drop_queue(delivery.subscription);
+        let subscription = row.delivery.subscription;
+        if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(subscription) {
+            tracing::warn!(subscription.id = %subscription, "answered 410: disabling it");
+            self.drop_queue(subscription);
         }
-        let current = self.subscriptions.sending(delivery.subscription);
+        let current = self.subscriptions.sending(subscription);
         let service = current.map_or(Service::Send, |(_, service)| service);
         let policy = &attempt.sending.retry;
-        let next = settle::next(outcome, service, policy, stage, ended_at, rand::random());
+        let next = settle::next(
+            outcome,
+            service,
+            policy,
+            row.stage,
+            ended_at,
+            rand::random(),
+        );
         self.settler.push(Settlement {
-            lane,
-            delivery,
+            lane: row.lane,
+            delivery: row.delivery,
             app: attempt.sending.app,
             event_type: attempt.message.event_type.clone(),
-            source: stage.source(),
+            source: row.stage.source(),
             attempt: Some(record),
             next,
         });
@@ -128,7 +128,7 @@ impl<T: Transport> Dispatcher<T> {
     fn after_settling(&mut self, batch: Vec<Settlement>, now: DateTime<Utc>) {
         for settled in &batch {
             self.lanes.end_work(settled.lane);
-            if settled.source != ringback_store::Source::Outbox {
+            if settled.source != Source::Outbox {
                 self.retries.let_go(settled.delivery.subscription, now);
             }
             if let Next::Retry { due_at } = settled.next
@@ -184,9 +184,14 @@ impl<T: Transport> Dispatcher<T> {
                 .into_iter()
                 .partition::<Vec<_>, _>(|key| self.lanes.owns(key.lane));
             self.parking.extend(ours);
-            return others
-                .iter()
-                .for_each(|key| self.let_go(key.delivery, Stage::OUTBOX));
+            for OutboxKey { lane, delivery } in others {
+                self.let_go(Row {
+                    delivery,
+                    stage: Stage::OUTBOX,
+                    lane,
+                });
+            }
+            return;
         }
         self.pace.park.worked();
         for key in keys.iter().filter(|key| self.lanes.owns(key.lane)) {

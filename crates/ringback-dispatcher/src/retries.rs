@@ -10,9 +10,9 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::{DeliveryId, Lane, SubscriptionId};
+use ringback_model::{Lane, SubscriptionId};
 
-use crate::stage::Stage;
+use crate::row::Row;
 
 /// Retries are read up to this long before they are due …
 pub(crate) const AHEAD: TimeDelta = TimeDelta::seconds(1);
@@ -36,15 +36,7 @@ pub(crate) struct Retries {
     /// When to look at whom.
     looks: BTreeSet<(DateTime<Utc>, SubscriptionId)>,
     /// Read already, but not due yet.
-    ripening: BinaryHeap<Reverse<(DateTime<Utc>, Unripe)>>,
-}
-
-/// A retry that is not due yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Unripe {
-    delivery: DeliveryId,
-    stage: Stage,
-    lane: Lane,
+    ripening: BinaryHeap<Reverse<(DateTime<Utc>, Row)>>,
 }
 
 #[derive(Debug)]
@@ -190,43 +182,27 @@ impl Retries {
     }
 
     /// Keeps a row that was read before its time.
-    pub(crate) fn ripen(
-        &mut self,
-        lane: Lane,
-        delivery: DeliveryId,
-        stage: Stage,
-        due_at: DateTime<Utc>,
-    ) {
-        self.ripening.push(Reverse((
-            due_at,
-            Unripe {
-                delivery,
-                stage,
-                lane,
-            },
-        )));
+    pub(crate) fn ripen(&mut self, row: Row, due_at: DateTime<Utc>) {
+        self.ripening.push(Reverse((due_at, row)));
     }
 
     /// A row whose time has come.
-    pub(crate) fn ripe(&mut self, now: DateTime<Utc>) -> Option<(Lane, DeliveryId, Stage)> {
-        let Reverse((due_at, unripe)) = *self.ripening.peek()?;
+    pub(crate) fn ripe(&mut self, now: DateTime<Utc>) -> Option<Row> {
+        let Reverse((due_at, row)) = *self.ripening.peek()?;
         if due_at > now {
             return None;
         }
         self.ripening.pop();
-        Some((unripe.lane, unripe.delivery, unripe.stage))
+        Some(row)
     }
 
     /// Takes out what is not due yet and matches.
-    pub(crate) fn unripe(
-        &mut self,
-        matches: impl Fn(Lane, DeliveryId) -> bool,
-    ) -> Vec<(DeliveryId, Stage)> {
+    pub(crate) fn unripe(&mut self, matches: impl Fn(&Row) -> bool) -> Vec<Row> {
         let mut out = Vec::new();
-        self.ripening.retain(|Reverse((_, unripe))| {
-            let matched = matches(unripe.lane, unripe.delivery);
+        self.ripening.retain(|Reverse((_, row))| {
+            let matched = matches(row);
             if matched {
-                out.push((unripe.delivery, unripe.stage));
+                out.push(*row);
             }
             !matched
         });
@@ -288,9 +264,10 @@ impl Retries {
 
 #[cfg(test)]
 mod tests {
-    use ringback_model::EventId;
+    use ringback_model::{DeliveryId, EventId};
 
     use super::*;
+    use crate::row::Stage;
 
     const LANE: Lane = Lane::new(0);
 
@@ -436,23 +413,23 @@ mod tests {
     #[test]
     fn nothing_ripens_early() {
         let mut retries = Retries::default();
-        let delivery = |number| DeliveryId {
-            event: EventId::new(number),
-            subscription: sub(1),
+        let row = |number| Row {
+            delivery: DeliveryId {
+                event: EventId::new(number),
+                subscription: sub(1),
+            },
+            stage: Stage::retries(1, 0),
+            lane: LANE,
         };
-        let stage = Stage::retries(1, 0);
         for (number, ms) in [(1, 700), (2, 300), (3, 300)] {
-            retries.ripen(LANE, delivery(number), stage, after(ms));
+            retries.ripen(row(number), after(ms));
         }
         assert_eq!(retries.ripe_at(), Some(after(300)));
         assert_eq!(retries.ripe(after(299)), None);
-        assert_eq!(retries.ripe(after(300)), Some((LANE, delivery(2), stage)));
-        assert_eq!(
-            retries.unripe(|_, other| other == delivery(3)),
-            [(delivery(3), stage)]
-        );
+        assert_eq!(retries.ripe(after(300)), Some(row(2)));
+        assert_eq!(retries.unripe(|other| *other == row(3)), [row(3)]);
         assert_eq!(retries.ripe(after(699)), None);
-        assert_eq!(retries.ripe(after(700)), Some((LANE, delivery(1), stage)));
+        assert_eq!(retries.ripe(after(700)), Some(row(1)));
     }
 
     #[test]

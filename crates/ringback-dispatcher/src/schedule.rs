@@ -8,7 +8,7 @@ use std::collections::{HashMap, VecDeque};
 
 use ringback_model::{AppId, DeliveryId, EventId, Lane, SubscriptionId};
 
-use crate::stage::Stage;
+use crate::row::{Row, Stage};
 
 /// Queues longer than this give their memory back when they have run empty.
 const SMALL_QUEUE: usize = 64;
@@ -23,11 +23,11 @@ pub(crate) struct Schedule {
     max_in_flight: usize,
 }
 
-/// A delivery in the queue of its subscription: 16 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
-    pub(crate) event: EventId,
-    pub(crate) stage: Stage,
+/// A row in the queue of its subscription: 16 bytes.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    event: EventId,
+    stage: Stage,
 }
 
 /// One subscription.
@@ -48,6 +48,29 @@ struct Open {
     max_in_flight: usize,
 }
 
+impl Item {
+    fn of(self, subscription: SubscriptionId, lane: Lane) -> Row {
+        let delivery = DeliveryId {
+            event: self.event,
+            subscription,
+        };
+        Row {
+            delivery,
+            stage: self.stage,
+            lane,
+        }
+    }
+}
+
+impl From<Row> for Item {
+    fn from(row: Row) -> Self {
+        Self {
+            event: row.delivery.event,
+            stage: row.stage,
+        }
+    }
+}
+
 impl Line {
     fn new(lane: Lane) -> Self {
         Self {
@@ -57,6 +80,21 @@ impl Line {
             open: None,
             has_turn: false,
         }
+    }
+
+    fn pop(&mut self) -> Option<Item> {
+        let item = self.queue.pop_front();
+        if self.queue.is_empty() && self.queue.capacity() > SMALL_QUEUE {
+            self.queue = VecDeque::new();
+        }
+        item
+    }
+
+    fn clear(&mut self, subscription: SubscriptionId) -> impl Iterator<Item = Row> {
+        let lane = self.lane;
+        std::mem::take(&mut self.queue)
+            .into_iter()
+            .map(move |item| item.of(subscription, lane))
     }
 
     /// The application in whose ring it belongs, if it can be served.
@@ -79,37 +117,32 @@ impl Schedule {
         }
     }
 
-    /// Queues a delivery at the end.
-    pub(crate) fn push(&mut self, subscription: SubscriptionId, lane: Lane, item: Item) {
-        let line = self
-            .lines
-            .entry(subscription)
-            .or_insert_with(|| Line::new(lane));
-        line.queue.push_back(item);
+    /// Queues a row at the end.
+    pub(crate) fn push(&mut self, row: Row) {
+        self.line(row.delivery.subscription, row.lane)
+            .queue
+            .push_back(Item::from(row));
         self.queued += 1;
-        self.enlist(subscription);
+        self.enlist(row.delivery.subscription);
     }
 
     /// Takes back what [`Self::next`] gave: it is not under way, and comes first.
-    pub(crate) fn put_back(&mut self, subscription: SubscriptionId, lane: Lane, item: Item) {
-        let line = self
-            .lines
-            .entry(subscription)
-            .or_insert_with(|| Line::new(lane));
-        line.queue.push_front(item);
+    pub(crate) fn put_back(&mut self, row: Row) {
+        self.line(row.delivery.subscription, row.lane)
+            .queue
+            .push_front(Item::from(row));
         self.queued += 1;
-        self.done(subscription);
+        self.done(row.delivery.subscription);
     }
 
-    /// Whose turn it is, and with what; it is under way from now on, until
-    /// [`Self::done`].
-    pub(crate) fn next(&mut self) -> Option<(SubscriptionId, Lane, Item)> {
+    /// What is to be sent now; it is under way from now on, until [`Self::done`].
+    pub(crate) fn next(&mut self) -> Option<Row> {
         if self.in_flight >= self.max_in_flight {
             return None;
         }
         loop {
             let subscription = self.turns.next()?;
-            // A line that was closed, emptied or dropped meanwhile is passed over.
+            // A line that was closed or emptied meanwhile is passed over.
             let Some(line) = self.lines.get_mut(&subscription) else {
                 continue;
             };
@@ -117,17 +150,14 @@ impl Schedule {
             if line.servable().is_none() {
                 continue;
             }
-            let (lane, Some(item)) = (line.lane, line.queue.pop_front()) else {
+            let (lane, Some(item)) = (line.lane, line.pop()) else {
                 continue;
             };
-            if line.queue.is_empty() && line.queue.capacity() > SMALL_QUEUE {
-                line.queue = VecDeque::new();
-            }
             line.in_flight += 1;
             self.queued -= 1;
             self.in_flight += 1;
             self.enlist(subscription);
-            return Some((subscription, lane, item));
+            return Some(item.of(subscription, lane));
         }
     }
 
@@ -150,63 +180,53 @@ impl Schedule {
         app: AppId,
         max_in_flight: usize,
     ) {
-        let line = self
-            .lines
-            .entry(subscription)
-            .or_insert_with(|| Line::new(lane));
-        line.open = Some(Open { app, max_in_flight });
+        self.line(subscription, lane).open = Some(Open { app, max_in_flight });
         self.enlist(subscription);
     }
 
     /// Says that a subscription cannot be served; empties its queue.
-    pub(crate) fn close(&mut self, subscription: SubscriptionId) -> Vec<Item> {
-        let Some(line) = self.lines.get_mut(&subscription) else {
-            return Vec::new();
-        };
-        line.open = None;
+    pub(crate) fn close(&mut self, subscription: SubscriptionId) -> Vec<Row> {
+        if let Some(line) = self.lines.get_mut(&subscription) {
+            line.open = None;
+        }
         self.clear(subscription)
     }
 
     /// Empties a queue.
-    pub(crate) fn clear(&mut self, subscription: SubscriptionId) -> Vec<Item> {
+    pub(crate) fn clear(&mut self, subscription: SubscriptionId) -> Vec<Row> {
         let Some(line) = self.lines.get_mut(&subscription) else {
             return Vec::new();
         };
         self.queued -= line.queue.len();
-        std::mem::take(&mut line.queue).into()
+        line.clear(subscription).collect()
     }
 
     /// Empties the queues of the lanes that `of` says.
-    pub(crate) fn clear_lanes(&mut self, of: impl Fn(Lane) -> bool) -> Vec<(SubscriptionId, Item)> {
+    pub(crate) fn clear_lanes(&mut self, of: impl Fn(Lane) -> bool) -> Vec<Row> {
         let mut cleared = Vec::new();
         for (subscription, line) in self.lines.iter_mut().filter(|(_, line)| of(line.lane)) {
-            self.queued -= line.queue.len();
-            cleared.extend(
-                std::mem::take(&mut line.queue)
-                    .into_iter()
-                    .map(|item| (*subscription, item)),
-            );
+            cleared.extend(line.clear(*subscription));
         }
+        self.queued -= cleared.len();
         cleared
     }
 
     /// Takes one delivery out of its queue, if it is there.
-    pub(crate) fn remove(&mut self, delivery: DeliveryId) -> Option<Item> {
+    pub(crate) fn remove(&mut self, delivery: DeliveryId) -> Option<Row> {
         let line = self.lines.get_mut(&delivery.subscription)?;
         let at = line
             .queue
             .iter()
             .position(|item| item.event == delivery.event)?;
+        let item = line.queue.remove(at)?;
         self.queued -= 1;
-        line.queue.remove(at)
+        Some(item.of(delivery.subscription, line.lane))
     }
 
     /// What comes next of one subscription.
-    pub(crate) fn upcoming(&self, subscription: SubscriptionId) -> impl Iterator<Item = Item> {
-        self.lines
-            .get(&subscription)
-            .into_iter()
-            .flat_map(|line| line.queue.iter().copied())
+    pub(crate) fn upcoming(&self, subscription: SubscriptionId) -> impl Iterator<Item = EventId> {
+        let lines = self.lines.get(&subscription).into_iter();
+        lines.flat_map(|line| line.queue.iter().map(|item| item.event))
     }
 
     /// How many of a subscription's deliveries are queued.
@@ -232,6 +252,12 @@ impl Schedule {
         if self.is_idle(subscription) {
             self.lines.remove(&subscription);
         }
+    }
+
+    fn line(&mut self, subscription: SubscriptionId, lane: Lane) -> &mut Line {
+        self.lines
+            .entry(subscription)
+            .or_insert_with(|| Line::new(lane))
     }
 
     fn enlist(&mut self, subscription: SubscriptionId) {
@@ -287,10 +313,16 @@ mod tests {
         SubscriptionId::new(number)
     }
 
-    fn item(number: i64) -> Item {
-        Item {
-            event: EventId::new(number),
+    fn row(subscription: i64, event: i64) -> Row {
+        let event = EventId::new(event);
+        let subscription = sub(subscription);
+        Row {
+            delivery: DeliveryId {
+                event,
+                subscription,
+            },
             stage: Stage::OUTBOX,
+            lane: LANE,
         }
     }
 
@@ -298,14 +330,14 @@ mod tests {
     fn schedule(max_in_flight: usize, queues: &[(i64, usize, i64)]) -> Schedule {
         let mut schedule = Schedule::new(max_in_flight);
         for &(number, max, length) in queues {
-            (0..length).for_each(|event| schedule.push(sub(number), LANE, item(event)));
+            (0..length).for_each(|event| schedule.push(row(number, event)));
             schedule.open(sub(number), LANE, AppId::new(number / 10), max);
         }
         schedule
     }
 
     fn served(schedule: &mut Schedule, most: usize) -> Vec<i64> {
-        let next = || schedule.next().map(|(subscription, ..)| subscription.get());
+        let next = || schedule.next().map(|row| row.delivery.subscription.get());
         std::iter::from_fn(next).take(most).collect()
     }
 
@@ -320,11 +352,11 @@ mod tests {
     fn each_subscription_keeps_its_order_and_its_limit() {
         let mut schedule = schedule(100, &[(10, 2, 3)]);
         let events: Vec<i64> = std::iter::from_fn(|| schedule.next())
-            .map(|(.., item)| item.event.get())
+            .map(|row| row.delivery.event.get())
             .collect();
         assert_eq!(events, [0, 1]);
         schedule.done(sub(10));
-        assert_eq!(schedule.next(), Some((sub(10), LANE, item(2))));
+        assert_eq!(schedule.next(), Some(row(10, 2)));
         assert_eq!((schedule.next(), schedule.queued()), (None, 0));
     }
 
@@ -339,8 +371,8 @@ mod tests {
     #[test]
     fn a_closed_subscription_is_not_served_and_delays_nobody() {
         let mut schedule = schedule(100, &[(10, 9, 2), (11, 9, 1)]);
-        assert_eq!(schedule.close(sub(10)), [item(0), item(1)]);
-        schedule.push(sub(10), LANE, item(5));
+        assert_eq!(schedule.close(sub(10)), [row(10, 0), row(10, 1)]);
+        schedule.push(row(10, 5));
         assert_eq!(served(&mut schedule, 9), [11]);
         schedule.open(sub(10), LANE, AppId::new(1), 1);
         assert_eq!(served(&mut schedule, 9), [10]);
@@ -349,20 +381,17 @@ mod tests {
     #[test]
     fn what_is_put_back_comes_first() {
         let mut schedule = schedule(100, &[(10, 1, 2)]);
-        let (subscription, lane, first) = schedule.next().unwrap();
-        schedule.put_back(subscription, lane, first);
-        assert_eq!(schedule.next(), Some((sub(10), LANE, item(0))));
+        let first = schedule.next().unwrap();
+        schedule.put_back(first);
+        assert_eq!(schedule.next(), Some(row(10, 0)));
         assert_eq!(schedule.queued(), 1);
     }
 
     #[test]
     fn a_withdrawn_delivery_leaves_its_queue() {
         let mut schedule = schedule(100, &[(10, 9, 3)]);
-        let delivery = DeliveryId {
-            event: EventId::new(1),
-            subscription: sub(10),
-        };
-        assert_eq!(schedule.remove(delivery), Some(item(1)));
+        let delivery = row(10, 1).delivery;
+        assert_eq!(schedule.remove(delivery), Some(row(10, 1)));
         assert_eq!(schedule.remove(delivery), None);
         assert_eq!(schedule.queued(), 2);
         assert_eq!(schedule.clear_lanes(|lane| lane == LANE).len(), 2);
@@ -382,18 +411,18 @@ mod tests {
             for (step, number) in steps {
                 let subscription = sub(number);
                 match step {
-                    0 | 1 => { schedule.push(subscription, LANE, item(pushed)); pushed += 1; }
+                    0 | 1 => { schedule.push(row(number, pushed)); pushed += 1; }
                     2 => schedule.open(subscription, LANE, AppId::new(number % 2), 2),
                     3 => if in_flight.get(&subscription).is_some_and(|count| *count > 0) {
                         *in_flight.entry(subscription).or_default() -= 1;
                         schedule.done(subscription);
                     }
-                    _ => while let Some((subscription, _, item)) = schedule.next() {
-                        let count = in_flight.entry(subscription).or_default();
+                    _ => while let Some(row) = schedule.next() {
+                        let count = in_flight.entry(row.delivery.subscription).or_default();
                         *count += 1;
                         prop_assert!(*count <= 2);
                         prop_assert!(in_flight.values().sum::<usize>() <= 5);
-                        out.push(item.event);
+                        out.push(row.delivery.event);
                     }
                 }
             }
@@ -401,7 +430,7 @@ mod tests {
                 schedule.open(sub(number), LANE, AppId::new(number % 2), usize::MAX);
             }
             schedule.max_in_flight = usize::MAX;
-            out.extend(std::iter::from_fn(|| schedule.next()).map(|(.., item)| item.event));
+            out.extend(std::iter::from_fn(|| schedule.next()).map(|row| row.delivery.event));
             out.sort();
             prop_assert_eq!(out, (0..pushed).map(EventId::new).collect::<Vec<_>>());
         }

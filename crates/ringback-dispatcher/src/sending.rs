@@ -256,7 +256,8 @@ pub(crate) mod tests {
             addresses: lab,
             ..TargetPolicy::default()
         };
-        let cases: [(&str, fn(&mut SendingState, &Vault), AttemptError); _] = [
+        type Change = fn(&mut SendingState, &Vault);
+        let cases: [(&str, Change, AttemptError); _] = [
             (
                 "port",
                 |s, _| s.url = "https://r.example:22/".into(),

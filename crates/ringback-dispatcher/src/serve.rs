@@ -3,17 +3,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use ringback_model::{DeadReason, DeliveryId, EventId, EventType, Lane, SubscriptionId};
+use ringback_model::{DeadReason, DeliveryId, EventId, EventType};
 use ringback_store::{Next, Payload, Settlement, StoreError};
 
 use crate::{
     Dispatcher,
     message::Message,
-    schedule::Item,
+    row::Row,
     send::{Attempt, Transport},
     sending::{Sending, Service},
     settle::Settler,
-    stage::Stage,
 };
 
 /// The most messages to read in one statement, and such statements at once.
@@ -25,17 +24,15 @@ const FETCH_AHEAD: usize = 64;
 /// An attempt under way.
 #[derive(Debug)]
 pub(crate) struct InFlight {
+    pub(crate) row: Row,
     pub(crate) attempt: Attempt,
-    pub(crate) lane: Lane,
-    pub(crate) delivery: DeliveryId,
-    pub(crate) stage: Stage,
     pub(crate) started_at: DateTime<Utc>,
 }
 
 /// Deliveries whose turn has come, waiting for their message.
 #[derive(Debug, Default)]
 pub(crate) struct Wanting {
-    deliveries: HashMap<EventId, Vec<(SubscriptionId, Lane, Item)>>,
+    rows: HashMap<EventId, Vec<Row>>,
     to_fetch: Vec<EventId>,
     fetches: usize,
 }
@@ -50,77 +47,50 @@ impl Wanting {
 impl<T: Transport> Dispatcher<T> {
     /// Serves whose turn it is, as long as something may be sent.
     pub(crate) fn serve(&mut self, now: DateTime<Utc>) {
+        let room = self.config.queue_per_subscription / 2;
         while self.may_act() && self.settler.unsettled() <= Settler::MOST {
-            let Some((subscription, lane, item)) = self.schedule.next() else {
+            let Some(row) = self.schedule.next() else {
                 break;
             };
-            self.begin(subscription, lane, item, now);
-            self.retries_room(subscription, now);
+            self.begin(row, now);
+            // What had to be left in the retries can come in.
+            let subscription = row.delivery.subscription;
+            if self.schedule.queued_of(subscription) <= room {
+                self.retries.can_look(subscription, now);
+            }
         }
     }
 
-    /// Looks for retries again when a queue that was full has run half empty.
-    fn retries_room(&mut self, subscription: SubscriptionId, now: DateTime<Utc>) {
-        if self.schedule.queued_of(subscription) <= self.config.queue_per_subscription / 2 {
-            self.retries.can_look(subscription, now);
-        }
-    }
-
-    fn begin(&mut self, subscription: SubscriptionId, lane: Lane, item: Item, now: DateTime<Utc>) {
-        let Some(message) = self.cache.get(item.event) else {
-            return self.want(subscription, lane, item);
+    fn begin(&mut self, row: Row, now: DateTime<Utc>) {
+        let Some(message) = self.cache.get(row.delivery.event) else {
+            return self.want(row);
         };
-        let Some((sending, service)) = self.subscriptions.sending(subscription) else {
+        let Some((sending, service)) = self.subscriptions.sending(row.delivery.subscription) else {
             // Only what is loaded has a turn; should it not be, the row is read again.
-            self.schedule.done(subscription);
-            return self.unqueue(subscription, item);
+            self.schedule.done(row.delivery.subscription);
+            return self.unqueue(row);
         };
-        self.cache.release(item.event);
-        let delivery = DeliveryId {
-            event: item.event,
-            subscription,
-        };
-        match service {
-            Service::Send => self.send(message, sending, lane, delivery, item.stage, now),
+        self.cache.release(row.delivery.event);
+        let unsent = match service {
+            Service::Send => return self.send(row, message, sending, now),
             Service::Hold => {
-                self.schedule.done(subscription);
-                self.place(lane, delivery, item.stage);
+                self.schedule.done(row.delivery.subscription);
+                return self.hold(row);
             }
-            Service::Disabled => {
-                let next = Next::Dead(DeadReason::SubscriptionDisabled);
-                self.settle_unsent(
-                    &sending,
-                    message.event_type.clone(),
-                    lane,
-                    delivery,
-                    item.stage,
-                    next,
-                );
-            }
-            Service::Deleted => {
-                let event_type = message.event_type.clone();
-                self.settle_unsent(
-                    &sending,
-                    event_type,
-                    lane,
-                    delivery,
-                    item.stage,
-                    Next::Cancelled,
-                );
-            }
-        }
+            Service::Disabled => Next::Dead(DeadReason::SubscriptionDisabled),
+            Service::Deleted => Next::Cancelled,
+        };
+        self.settle_unsent(row, &sending, message.event_type.clone(), unsent);
     }
 
     fn send(
         &mut self,
+        row: Row,
         message: Arc<Message>,
         sending: Arc<Sending>,
-        lane: Lane,
-        delivery: DeliveryId,
-        stage: Stage,
         started_at: DateTime<Utc>,
     ) {
-        let number = stage.attempts_made().saturating_add(1);
+        let number = row.stage.attempts_made().saturating_add(1);
         let attempt = Attempt {
             message,
             sending,
@@ -134,74 +104,61 @@ impl<T: Transport> Dispatcher<T> {
         self.in_flight.insert(
             id,
             InFlight {
+                row,
                 attempt,
-                lane,
-                delivery,
-                stage,
                 started_at,
             },
         );
-        self.lanes.begin_work(lane);
+        self.lanes.begin_work(row.lane);
     }
 
     /// Settles a delivery that no attempt is made for.
-    fn settle_unsent(
-        &mut self,
-        sending: &Sending,
-        event_type: EventType,
-        lane: Lane,
-        delivery: DeliveryId,
-        stage: Stage,
-        next: Next,
-    ) {
-        self.schedule.done(delivery.subscription);
-        self.lanes.begin_work(lane);
+    fn settle_unsent(&mut self, row: Row, sending: &Sending, event_type: EventType, next: Next) {
+        self.schedule.done(row.delivery.subscription);
+        self.lanes.begin_work(row.lane);
         self.settler.push(Settlement {
-            lane,
-            delivery,
+            lane: row.lane,
+            delivery: row.delivery,
             app: sending.app,
             event_type,
-            source: stage.source(),
+            source: row.stage.source(),
             attempt: None,
             next,
         });
     }
 
     /// Waits for a message; with it, what comes next of the subscription is read.
-    fn want(&mut self, subscription: SubscriptionId, lane: Lane, item: Item) {
-        self.wanting
-            .deliveries
-            .entry(item.event)
-            .or_default()
-            .push((subscription, lane, item));
-        if !self.cache.ask(item.event) {
+    fn want(&mut self, row: Row) {
+        let event = row.delivery.event;
+        self.wanting.rows.entry(event).or_default().push(row);
+        if !self.cache.ask(event) {
             return;
         }
-        self.wanting.to_fetch.push(item.event);
-        for next in self.schedule.upcoming(subscription).take(FETCH_AHEAD) {
-            if self.cache.ask(next.event) {
-                self.wanting.to_fetch.push(next.event);
+        self.wanting.to_fetch.push(event);
+        for next in self
+            .schedule
+            .upcoming(row.delivery.subscription)
+            .take(FETCH_AHEAD)
+        {
+            if self.cache.ask(next) {
+                self.wanting.to_fetch.push(next);
             }
         }
     }
 
     /// Takes a delivery out that waits for its message.
-    pub(crate) fn unwant(&mut self, delivery: DeliveryId) -> Option<Stage> {
-        let waiting = self.wanting.deliveries.get_mut(&delivery.event)?;
-        let at = waiting
-            .iter()
-            .position(|(id, ..)| *id == delivery.subscription)?;
-        let (subscription, _, item) = waiting.swap_remove(at);
-        self.schedule.done(subscription);
-        self.cache.release(item.event);
-        Some(item.stage)
+    pub(crate) fn unwant(&mut self, delivery: DeliveryId) -> Option<Row> {
+        let rows = self.wanting.rows.get_mut(&delivery.event)?;
+        let at = rows.iter().position(|row| row.delivery == delivery)?;
+        self.schedule.done(delivery.subscription);
+        Some(rows.swap_remove(at))
     }
 
     /// Reads messages that are wanted.
     pub(crate) fn fetch(&mut self, now: DateTime<Utc>) {
         while self.wanting.has_fetch() && self.pace.fetch.is_over(now) {
-            let rest = self.wanting.to_fetch.len().saturating_sub(FETCH);
-            let events = self.wanting.to_fetch.split_off(rest);
+            let count = self.wanting.to_fetch.len().min(FETCH);
+            let events = self.wanting.to_fetch.drain(..count).collect();
             self.wanting.fetches += 1;
             self.calls.payloads(events);
         }
@@ -229,56 +186,51 @@ impl<T: Transport> Dispatcher<T> {
             .for_each(|payload| self.cache.admit(Message::from(payload).into()));
         for event in events {
             self.cache.missed(event);
-            let is_kept = self.cache.has(event);
-            let wanting = self.wanting.deliveries.remove(&event).unwrap_or_default();
-            for (subscription, lane, item) in wanting {
-                if is_kept {
-                    self.resume(subscription, lane, item);
+            for row in self.wanting.rows.remove(&event).unwrap_or_default() {
+                if self.cache.has(event) {
+                    self.resume(row);
                 } else {
-                    self.settle_expired(subscription, lane, item);
+                    self.settle_expired(row);
                 }
             }
         }
     }
 
     /// Gives a delivery its turn back, if it may still be sent.
-    fn resume(&mut self, subscription: SubscriptionId, lane: Lane, item: Item) {
+    fn resume(&mut self, row: Row) {
+        let subscription = row.delivery.subscription;
         let service = self
             .subscriptions
             .sending(subscription)
             .map(|(_, service)| service);
-        if self.lanes.owns(lane) && service.is_some_and(|service| service != Service::Hold) {
-            return self.schedule.put_back(subscription, lane, item);
+        if self.lanes.owns(row.lane) && service.is_some_and(|service| service != Service::Hold) {
+            return self.schedule.put_back(row);
         }
         self.schedule.done(subscription);
-        self.cache.release(item.event);
-        let delivery = DeliveryId {
-            event: item.event,
-            subscription,
-        };
-        if self.lanes.owns(lane) {
-            self.place(lane, delivery, item.stage);
+        self.cache.release(row.delivery.event);
+        if self.lanes.owns(row.lane) {
+            self.place(row);
         } else {
-            self.let_go(delivery, item.stage);
+            self.let_go(row);
         }
     }
 
     /// Settles a delivery whose event is not kept any more: it can never be sent.
-    fn settle_expired(&mut self, subscription: SubscriptionId, lane: Lane, item: Item) {
-        let delivery = DeliveryId {
-            event: item.event,
-            subscription,
-        };
-        let sending = self.subscriptions.sending(subscription);
+    fn settle_expired(&mut self, row: Row) {
+        let sending = self.subscriptions.sending(row.delivery.subscription);
         // What type it was went with the event.
         let event_type = "unknown".parse::<EventType>();
         let (Some((sending, _)), Ok(event_type)) = (sending, event_type) else {
-            self.schedule.done(subscription);
-            return self.unqueue(subscription, item);
+            self.schedule.done(row.delivery.subscription);
+            return self.unqueue(row);
         };
-        tracing::warn!(delivery.id = %delivery, "its event is not kept any more");
-        self.cache.release(item.event);
-        let next = Next::Dead(DeadReason::OutOfAttempts);
-        self.settle_unsent(&sending, event_type, lane, delivery, item.stage, next);
+        tracing::warn!(delivery.id = %row.delivery, "its event is not kept any more");
+        self.cache.release(row.delivery.event);
+        self.settle_unsent(
+            row,
+            &sending,
+            event_type,
+            Next::Dead(DeadReason::OutOfAttempts),
+        );
     }
 }

@@ -11,7 +11,7 @@ use ringback_model::{DeadReason, Outcome};
 use ringback_model::{RetryPolicy, with_jitter};
 use ringback_store::{Next, Settlement};
 
-use crate::{sending::Service, stage::Stage};
+use crate::{row::Stage, sending::Service};
 
 /// The most to settle in one statement.
 const BATCH: usize = 512;

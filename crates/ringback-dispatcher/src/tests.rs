@@ -109,10 +109,10 @@ async fn a_delivery_that_nobody_told_of_is_found_within_half_a_second() {
 #[tokio::test]
 async fn a_hint_is_followed_at_once() {
     let (lab, _node, subscription) = lab_with(STANDARD, 10).await;
-    for hint in [Hint::Lane(Lane::of(subscription)), Hint::Everything] {
-        let event = lab.emit_silently().await;
+    for (number, hint) in (1..).zip([Hint::Lane(Lane::of(subscription)), Hint::Everything]) {
+        lab.emit_silently().await;
         lab.store.hint(hint);
-        lab.until_status(event, subscription, DeliveryStatus::Delivered)
+        lab.until("it is sent", || lab.receiver.count() == number)
             .await;
     }
 }
@@ -257,7 +257,7 @@ async fn retries_survive_a_restart() {
     let event = lab.emit(&node).await;
     lab.until_status(event, subscription, DeliveryStatus::Retrying)
         .await;
-    node.stopped().await;
+    node.stopped(&lab).await;
     lab.receiver.answers(200);
     let node = lab.node("a", config()).await;
     let due_at = lab
@@ -637,7 +637,7 @@ async fn with_nothing_to_do_a_node_hardly_asks_the_store() {
     lab.until_in_time("ten seconds", &[&node], async || lab.clock.now() >= end)
         .await;
     let asked = lab.store.total() - before;
-    assert!((20..=35).contains(&asked), "{asked} statements in 10 s");
+    assert!((20..=40).contains(&asked), "{asked} statements in 10 s");
 }
 
 // Never twice.
@@ -836,7 +836,7 @@ async fn a_node_that_joins_takes_its_share_and_nothing_is_sent_twice() {
     events.extend(emit_many(&lab, &first, 10).await);
     first.stop();
     let lease = first.membership.lease().unwrap();
-    first.stopped().await;
+    first.stopped(&lab).await;
     ringback_store::Lanes::leave(&lab.store.inner, &lease, lab.clock.now())
         .await
         .unwrap();
@@ -940,7 +940,7 @@ async fn a_graceful_stop_ends_what_is_in_flight_and_sends_nothing_new() {
     lab.until("lanes given back", || lab.store.count("release") > 0)
         .await;
     lab.receiver.hold(false);
-    node.stopped().await;
+    node.stopped(&lab).await;
     assert_eq!(
         lab.status(in_flight, subscription).await,
         DeliveryStatus::Delivered
@@ -949,7 +949,8 @@ async fn a_graceful_stop_ends_what_is_in_flight_and_sends_nothing_new() {
         lab.status(queued, subscription).await,
         DeliveryStatus::Pending
     );
-    assert_eq!((lab.receiver.count(), lab.clock.now()), (1, start()));
+    assert_eq!(lab.receiver.count(), 1);
+    assert!(lab.clock.now() - start() <= TimeDelta::seconds(1));
 
     let _node = lab.node("b", config()).await;
     lab.until_status(queued, subscription, DeliveryStatus::Delivered)
@@ -968,7 +969,7 @@ async fn attempts_that_outlast_a_stop_are_cut_and_count_as_none() {
     lab.until("lanes given back", || lab.store.count("release") > 0)
         .await;
     lab.clock.advance(Duration::from_secs(18));
-    node.stopped().await;
+    node.stopped(&lab).await;
     let delivery = lab.delivery(event, subscription).await;
     assert_eq!(
         (delivery.status, delivery.attempts),

@@ -74,10 +74,12 @@ pub enum ConnectError {
 /// The tables that matter are nearly empty or far from it from one moment to the
 /// next, so their statistics mislead: plans are made once, without values, and only
 /// by index, which also lets a `limit` stop early.
-const SESSION: [(&str, &str); 8] = [
+const SESSION: [(&str, &str); 9] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_bitmapscan", "off"),
     ("enable_seqscan", "off"),
+    // Compiling takes longer than the longest of them.
+    ("jit", "off"),
     ("statement_timeout", "10s"),
     ("lock_timeout", "5s"),
     ("idle_in_transaction_session_timeout", "15s"),

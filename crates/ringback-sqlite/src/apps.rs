@@ -10,7 +10,7 @@ use sqlx::{SqliteConnection, SqliteExecutor};
 use crate::{
     columns::{Column, json},
     failure::failed,
-    subscriptions,
+    subscription_status,
 };
 
 type Row = (i64, String, String, String, i64, i64, i64);
@@ -49,7 +49,8 @@ pub(crate) async fn get(
     let (id, slug) = app_key(app);
     let row: Option<Row> = sqlx::query_as(
         "select id, slug, name, metadata, revision, created_at, updated_at from apps \
-         where (id = ?1 or slug = ?2) and deleted_at is null",
+         where id = coalesce(?1, (select id from apps where slug = ?2 and deleted_at is null)) \
+         and deleted_at is null",
     )
     .bind(id)
     .bind(slug)
@@ -136,7 +137,7 @@ pub(crate) async fn delete(
     if deleted.rows_affected() == 0 {
         return Ok(false);
     }
-    subscriptions::delete_all(connection, app, now).await?;
+    subscription_status::delete_all(connection, app, now).await?;
     Ok(true)
 }
 

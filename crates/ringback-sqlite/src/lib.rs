@@ -31,6 +31,7 @@ mod apps;
 mod idempotency;
 mod keys;
 mod secrets;
+mod subscription_status;
 mod subscriptions;
 mod waiting;
 

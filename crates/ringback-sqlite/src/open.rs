@@ -16,7 +16,9 @@ use crate::{park, settle};
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// How many 4 KiB pages the write-ahead log gathers before they go into the file.
+/// Wastes less of a page on events of 1 KiB than the default of 4 KiB does.
+const PAGE_BYTES: u32 = 8192;
+/// How many pages the write-ahead log gathers before they go into the file.
 const CHECKPOINT_PAGES: &str = "4000";
 /// How many rows the driver may be ahead of whoever reads them.
 const ROWS_AHEAD: usize = 512;
@@ -117,6 +119,7 @@ pub(crate) fn readers(options: &SqliteOptions) -> SqlitePool {
 /// How a connection that writes is opened.
 pub(crate) fn writing(path: &Path) -> SqliteConnectOptions {
     common(path)
+        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)

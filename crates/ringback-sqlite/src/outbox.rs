@@ -10,7 +10,7 @@ use ringback_store::{
     DueRetry, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement, StoreError,
 };
 
-use crate::{SqliteStore, outbox_read, park, sending, settle, subscriptions, writer::commit};
+use crate::{SqliteStore, outbox_read, park, sending, settle, subscription_status, writer::commit};
 
 #[async_trait]
 impl Outbox for SqliteStore {
@@ -87,7 +87,7 @@ impl Outbox for SqliteStore {
         now: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         let reason = reason.to_owned();
-        commit!(self, |connection, reason| subscriptions::disable(
+        commit!(self, |connection, reason| subscription_status::disable(
             connection, id, &reason, now
         ))
     }

@@ -49,13 +49,15 @@ pub(crate) async fn read(
         .collect()
 }
 
+type Sent = (i64, i64, String, Vec<u8>, Option<String>);
+
 /// See [`ringback_store::Outbox::payloads`].
 pub(crate) async fn payloads(
     readers: &SqlitePool,
     events: &[EventId],
 ) -> Result<Vec<Payload>, StoreError> {
     let ids: Vec<i64> = events.iter().map(|event| event.get()).collect();
-    let rows: Vec<(i64, i64, String, Vec<u8>, Option<String>)> = sqlx::query_as(
+    let rows: Vec<Sent> = sqlx::query_as(
         "select e.id, e.app_id, t.name, e.data, e.traceparent \
          from json_each(?1) j cross join events e on e.id = j.value \
          cross join event_types t on t.id = e.type_id",

@@ -9,7 +9,10 @@ use ringback_store::{
     Within,
 };
 
-use crate::{SqliteStore, apps, idempotency, keys, secrets, subscriptions, writer::commit};
+use crate::{
+    SqliteStore, apps, idempotency, keys, secrets, subscription_status, subscriptions,
+    writer::commit,
+};
 
 #[async_trait]
 impl Registry for SqliteStore {
@@ -92,7 +95,7 @@ impl Registry for SqliteStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<Option<Subscription>, StoreError> {
-        commit!(self, |connection| subscriptions::pause(
+        commit!(self, |connection| subscription_status::pause(
             connection, id, within, now
         ))
     }
@@ -103,7 +106,7 @@ impl Registry for SqliteStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<Option<Subscription>, StoreError> {
-        commit!(self, |connection| subscriptions::resume(
+        commit!(self, |connection| subscription_status::resume(
             connection, id, within, now
         ))
     }
@@ -114,7 +117,7 @@ impl Registry for SqliteStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<bool, StoreError> {
-        commit!(self, |connection| subscriptions::delete(
+        commit!(self, |connection| subscription_status::delete(
             connection, id, within, now
         ))
     }

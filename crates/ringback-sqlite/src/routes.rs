@@ -28,7 +28,8 @@ pub(crate) async fn routes(
          left join subscriptions s on s.app_id = a.id and s.deleted_at is null \
              and s.kind = 'standard' and s.status <> 2 \
          left join subscription_versions v on v.subscription_id = s.id and v.version = s.version \
-         where (a.id = ?1 or a.slug = ?2) and a.deleted_at is null",
+         where a.id = coalesce(?1, (select id from apps where slug = ?2 and deleted_at is null)) \
+         and a.deleted_at is null",
     )
     .bind(id)
     .bind(slug)

@@ -98,6 +98,10 @@ impl Writer {
             // Without an answer it was closed before.
             let _ = answered.await;
         }
+        tracing::debug!(
+            commits = self.commits.load(Ordering::Relaxed),
+            "the database is closed"
+        );
     }
 
     /// How many transactions were committed.

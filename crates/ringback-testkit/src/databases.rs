@@ -120,3 +120,43 @@ pub(crate) fn from_scripts_test(name: &str) -> String {
         panic!("{name} is not set: run the tests with scripts/test, which prepares what they need")
     })
 }
+
+#[cfg(all(test, feature = "postgres", feature = "sqlite"))]
+mod tests {
+    use super::*;
+    use crate::seed::{self, START};
+
+    #[tokio::test]
+    async fn every_fresh_database_is_empty_and_its_own() {
+        for [one, other] in [
+            [fresh_postgres().await, fresh_postgres().await],
+            [fresh_sqlite().await, fresh_sqlite().await],
+        ] {
+            seed::app(&one, "billing", START).await;
+            assert_eq!(
+                (one.count("apps", "").await, other.count("apps", "").await),
+                (1, 0)
+            );
+            assert_ne!(one.url(), other.url());
+        }
+    }
+
+    #[tokio::test]
+    async fn sql_is_the_same_on_both_databases() {
+        for store in [fresh_postgres().await, fresh_sqlite().await] {
+            seed::app(&store, "billing", START).await;
+            seed::app(&store, "shipping", START).await;
+            store
+                .execute("delete from ringback.apps where slug = 'billing'")
+                .await;
+            assert_eq!(store.count("ringback.apps", "").await, 1);
+            assert_eq!(store.count("apps", "slug = 'billing'").await, 0);
+            assert_eq!(
+                store
+                    .number("select length(max(slug)) from ringback.apps")
+                    .await,
+                8
+            );
+        }
+    }
+}

@@ -11,7 +11,7 @@ use crate::{
         deliveries::{self, DeliveriesCommand},
         dev::{self, DevArgs},
         events::{self, EventsCommand},
-        keys::{self, KeysCommand},
+        keys::{self, CreateArgs},
         migrate, serve,
         subscriptions::{self, SubscriptionsCommand},
         trigger::{self, TriggerArgs},
@@ -48,8 +48,6 @@ enum Command {
     },
     /// Make API keys, straight in the database
     Keys {
-        #[command(flatten)]
-        configured: Configured,
         #[command(subcommand)]
         command: KeysCommand,
     },
@@ -90,6 +88,17 @@ enum Command {
     },
 }
 
+#[derive(Subcommand)]
+enum KeysCommand {
+    /// Make an API key; it is shown once
+    Create {
+        #[command(flatten)]
+        configured: Configured,
+        #[command(flatten)]
+        args: CreateArgs,
+    },
+}
+
 /// Settings, and the file that more of them are in.
 #[derive(Args)]
 struct Configured {
@@ -118,7 +127,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(args) => dev::run(&args).await,
         Command::Serve(configured) => serve::run(&configured.settings()?).await,
         Command::Migrate { configured, plan } => migrate::run(&configured.settings()?, plan).await,
-        Command::Keys { configured, command: KeysCommand::Create(args) } => {
+        Command::Keys { command: KeysCommand::Create { configured, args } } => {
             keys::run(&configured.settings()?, &args, format).await
         }
         Command::Trigger { client, args } => {

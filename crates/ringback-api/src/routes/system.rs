@@ -1,7 +1,7 @@
 //! What needs no key: health, documentation, the pages that problems link to.
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     response::{Html, IntoResponse, Response},
 };
 use http::header::CONTENT_SECURITY_POLICY;
@@ -76,7 +76,8 @@ pub(crate) async fn docs() -> Response {
     params(("slug" = String, Path, description = "The end of a problem's `type`.")),
     responses((status = 200, description = "A text.", body = String, content_type = "text/plain"))
 )]
-pub(crate) async fn problem(Path(slug): Path<String>) -> Result<String, ApiError> {
+pub(crate) async fn problem(slug: Result<Path<String>, PathRejection>) -> Result<String, ApiError> {
+    let Path(slug) = slug.map_err(|_| ApiError::NoRoute)?;
     let kind = Kind::ALL.into_iter().find(|kind| kind.slug() == slug);
     let kind = kind.ok_or(ApiError::NoRoute)?;
     Ok(format!(

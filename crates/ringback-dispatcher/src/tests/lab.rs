@@ -428,13 +428,12 @@ impl Node {
         self.shutdown.cancel();
     }
 
-    /// Waits for the end of a graceful stop.
-    pub(crate) async fn stopped(self) {
+    /// Stops gracefully.
+    pub(crate) async fn stopped(self, lab: &Lab) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, self.run)
-            .await
-            .expect("it stops")
-            .unwrap();
+        lab.until_in_time("a stop", &[], async || self.run.is_finished())
+            .await;
+        self.run.await.unwrap();
     }
 
     /// Dies without a word.

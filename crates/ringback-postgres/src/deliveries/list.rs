@@ -1,5 +1,7 @@
 //! Lists deliveries: chooses the places to look in and the index to look by.
 
+use std::cmp::Reverse;
+
 use ringback_model::{
     AppId, AttemptError, DeliveryId, DeliveryStatus, EventId, Lane, SubscriptionId,
 };
@@ -96,18 +98,24 @@ async fn list_in(
         events: None,
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
     };
-    let mut parts = Vec::with_capacity(4);
-    parts.extend(search.narrow(&mut tx, &filter).await?);
+    let labelled = search.narrow(&mut tx, &filter).await?;
     if search.events.as_ref().is_some_and(Vec::is_empty) {
         return Ok(empty());
     }
-    let places = search.places();
-    let share = EXAMINED / i64::try_from(places.len()).unwrap_or(1).max(1);
-    for (statement, strands) in places {
-        let strands = search.strands(&mut tx, strands).await?;
-        parts.push(search.run(&mut tx, statement, strands, share).await?);
+    let mut page = empty();
+    // As many rows per strand as the page has are enough, unless few of them match.
+    for depth in [search.wanted(), EXAMINED] {
+        let mut parts = search.parts(&mut tx, depth).await?;
+        parts.extend(labelled.map(|down_to| Part {
+            rows: Vec::new(),
+            down_to: Some(down_to),
+        }));
+        page = merge(parts, search.limit);
+        if page.items.len() == search.limit || page.next.is_none() {
+            break;
+        }
     }
-    Ok(merge(parts, search.limit))
+    Ok(page)
 }
 
 /// How many strands a statement goes through.
@@ -121,13 +129,33 @@ enum Strands {
 }
 
 impl Search {
-    /// Names the events that an event or a label leaves. A part without rows says how
-    /// far down the labels were looked at.
+    /// Looks in every place.
+    ///
+    /// - `depth`: the most rows to examine in one of many strands.
+    async fn parts(&self, tx: &mut Tx, depth: i64) -> Result<Vec<Part>, StoreError> {
+        let places = self.places();
+        let share = EXAMINED / i64::try_from(places.len()).unwrap_or(1).max(1);
+        let mut parts = Vec::with_capacity(places.len() + 1);
+        for (statement, strands) in places {
+            let strands = self.strands(tx, strands).await?;
+            // At least one each, or a page could end where it began.
+            let examined = if strands > 1 {
+                (share / strands).min(depth).max(1)
+            } else {
+                share
+            };
+            parts.push(self.run(tx, statement, strands, examined).await?);
+        }
+        Ok(parts)
+    }
+
+    /// Names the events that an event or a label leaves. Answers how far down the
+    /// label's events were looked at, if there are more.
     async fn narrow(
         &mut self,
         tx: &mut Tx,
         filter: &DeliveryFilter,
-    ) -> Result<Option<Part>, StoreError> {
+    ) -> Result<Option<DeliveryId>, StoreError> {
         if let Some(event) = filter.event {
             self.from = self.from.max(event);
             let end = DeliveryId {
@@ -138,8 +166,9 @@ impl Search {
         }
         if let Some(label) = &filter.label {
             let range = (self.from, self.before.event);
-            let events = labels::events_with(tx, self.app, label, range, LABELLED).await?;
-            let last = events.last().filter(|_| events.len() == LABELLED);
+            let count = self.limit.clamp(1, LABELLED);
+            let events = labels::events_with(tx, self.app, label, range, count).await?;
+            let last = events.last().filter(|_| events.len() == count);
             let down_to = last.map(|(event, _)| first_of(*event));
             self.events = Some(events);
             return Ok(Some(Part {
@@ -242,28 +271,33 @@ impl Search {
         tx: &mut Tx,
         statement: Statement,
         strands: i64,
-        share: i64,
+        examined: i64,
     ) -> Result<Part, StoreError> {
-        // At least one each, or a page could end where it began.
-        let examined = (share / strands.max(1)).max(1);
-        // One more than fit on the page: so its end shows.
-        let wanted = self.limit.saturating_add(1);
-        let rows = self.bind(statement.rows, examined, wanted);
+        let rows = self.bind(statement.rows, examined);
         let rows = rows.fetch_all(&mut **tx).await.map_err(failed)?;
-        let rows: Vec<Delivery> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        let mut rows: Vec<Delivery> = rows.iter().map(read).collect::<Result<_, _>>()?;
+        // Naming their types may have put them into another order.
+        rows.sort_unstable_by_key(|row| Reverse(row.id));
         let mut down_to = rows
             .last()
             .filter(|_| rows.len() == wanted)
             .map(|row| row.id);
         if down_to.is_none() || strands > 1 {
-            let edge = self.bind(statement.edge, examined, wanted);
+            let edge = self.bind(statement.edge, examined);
             let edge = edge.fetch_optional(&mut **tx).await.map_err(failed)?;
             down_to = down_to.max(edge.as_ref().map(read_key).transpose()?);
         }
         Ok(Part { rows, down_to })
     }
 
-    fn bind(&self, sql: &'static str, examined: i64, wanted: usize) -> Bound {
+    /// One more row than fits on the page: so its end shows.
+    fn wanted(&self) -> i64 {
+        i64::try_from(self.limit)
+            .unwrap_or(i64::MAX)
+            .saturating_add(1)
+    }
+
+    fn bind(&self, sql: &'static str, examined: i64) -> Bound {
         let events = || self.events.iter().flatten();
         let lane = self.subscription.map(|id| i16::from(Lane::of(id).get()));
         sqlx::query(sql)
@@ -271,7 +305,7 @@ impl Search {
             .bind(self.before.event.get())
             .bind(self.before.subscription.get())
             .bind(examined)
-            .bind(i64::try_from(wanted).unwrap_or(i64::MAX))
+            .bind(self.wanted())
             .bind(self.app.map(AppId::get))
             .bind(self.subscription.map(SubscriptionId::get))
             .bind(&self.types)

@@ -19,6 +19,9 @@ use crate::{
 /// Owner and SHA-256 of a producer's own id, or of an `Idempotency-Key`.
 pub(super) type Key = (i64, [u8; 32]);
 
+/// Keys to be written.
+pub(super) type Keys = Vec<(Key, KeyRow)>;
+
 /// A row of `idempotency`.
 #[derive(Clone, Debug)]
 pub(super) struct KeyRow {
@@ -35,7 +38,7 @@ pub(super) struct KeyRow {
 pub(super) struct ToWrite<'b> {
     /// Events, with the numbers of their types.
     pub(super) events: Vec<(&'b NewEvent, i64)>,
-    pub(super) keys: Vec<(Key, KeyRow)>,
+    pub(super) keys: Keys,
 }
 
 /// Judges items in their order.
@@ -136,12 +139,9 @@ impl<'b> Judge<'b> {
     }
 
     /// What is answered per event, and the ids that are new.
-    fn judge_events(
-        &self,
-        events: &[NewEvent],
-    ) -> Result<(Vec<Accepted>, Vec<(Key, KeyRow)>), Verdict> {
+    fn judge_events(&self, events: &[NewEvent]) -> Result<(Vec<Accepted>, Keys), Verdict> {
         let mut accepted = Vec::with_capacity(events.len());
-        let mut keys: Vec<(Key, KeyRow)> = Vec::new();
+        let mut keys = Keys::new();
         for (index, event) in events.iter().enumerate() {
             let deliveries = u32::try_from(event.deliveries.len()).unwrap_or(u32::MAX);
             let mut answer = Accepted {

@@ -20,14 +20,16 @@ pub(super) struct Found {
     pub(super) end: Option<DeliveryId>,
 }
 
-/// Everything that `$rows` has, less what the filter leaves out. The order is that of
-/// the rows: joins that are called `cross` are looped over as they are written.
+/// Everything that `$rows` has, less what the filter leaves out.
+///
+/// - `$order`: nothing, if the rows come in the order of the list already: joins that
+///   are called `cross` are looped over as they are written.
 ///
 /// 1 from this event on, 2 and 3 below this delivery, 4 rows to examine, 5 lane,
 /// 6 events, 7 application, 8 subscription, 9 status, 10 and 11 event type, 12 and 13
 /// status codes, 14 error, 15 limit.
 macro_rules! filtered {
-    ($rows:expr) => {
+    ($rows:expr, $order:literal) => {
         concat!(
             "select ",
             columns!(),
@@ -38,7 +40,9 @@ macro_rules! filtered {
              and (?9 is null or x.status = ?9) and (?10 is null or t.name = ?10) \
              and (?11 is null or substr(t.name, 1, length(?11)) = ?11) \
              and (?12 is null or x.last_code between ?12 and ?13) \
-             and (?14 is null or x.last_error = ?14) limit ?15"
+             and (?14 is null or x.last_error = ?14)",
+            $order,
+            " limit ?15"
         )
     };
 }
@@ -54,14 +58,17 @@ struct Way {
 macro_rules! way {
     ($keys:expr, $columns:expr, $rows:expr) => {
         Way {
-            page: filtered!(concat!(
-                "select ",
-                $columns,
-                " from (",
-                $keys,
-                " limit ?4) k cross join ",
-                $rows
-            )),
+            page: filtered!(
+                concat!(
+                    "select ",
+                    $columns,
+                    " from (",
+                    $keys,
+                    " limit ?4) k cross join ",
+                    $rows
+                ),
+                ""
+            ),
             end: concat!($keys, " limit 1 offset ?4 - 1"),
         }
     };
@@ -139,23 +146,27 @@ static SETTLED_OF_EVENTS: Way = settled_way!(
      order by d.event_id desc, d.subscription_id desc"
 );
 
-const OUTBOX: &str = filtered!(concat!(
-    "select ",
-    pending!(),
-    " from lanes l cross join outbox o on o.lane = l.lane \
+const OUTBOX: &str = filtered!(
+    concat!(
+        "select ",
+        pending!(),
+        " from lanes l cross join outbox o on o.lane = l.lane \
      and o.event_id >= ?1 and (o.event_id, o.subscription_id) < (?2, ?3) \
-     cross join events e on e.id = o.event_id where (?5 is null or l.lane = ?5) \
-     order by o.event_id desc, o.subscription_id desc"
-));
+     cross join events e on e.id = o.event_id where (?5 is null or l.lane = ?5)"
+    ),
+    " order by x.event_id desc, x.subscription_id desc"
+);
 
-const OUTBOX_OF_EVENTS: &str = filtered!(concat!(
-    "select ",
-    pending!(),
-    " from json_each(?6) j cross join events e on e.id = j.value \
+const OUTBOX_OF_EVENTS: &str = filtered!(
+    concat!(
+        "select ",
+        pending!(),
+        " from json_each(?6) j cross join events e on e.id = j.value \
      cross join lanes l cross join outbox o on o.lane = l.lane and o.event_id = e.id \
-     and (o.event_id, o.subscription_id) < (?2, ?3) where (?5 is null or l.lane = ?5) \
-     order by o.event_id desc, o.subscription_id desc"
-));
+     and (o.event_id, o.subscription_id) < (?2, ?3) where (?5 is null or l.lane = ?5)"
+    ),
+    " order by x.event_id desc, x.subscription_id desc"
+);
 
 /// The newest event that has to be left for the next page, if a lane is too full.
 const OUTBOX_END: &str = "select max((select o.event_id from outbox o \

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use ringback_model::{AppId, DeliveryStatus};
 use ringback_store::{App, AppChange, AppRef, Changed, CreatedApp, NewApp, NewKey, Within};
 
-use super::scene::{Scene, look};
+use super::scene::{Scene, look, twenty_at_once};
 use crate::{
     TestStore,
     seed::{self, START},
@@ -63,6 +63,19 @@ pub async fn a_slug_is_taken_once(store: &TestStore) {
             .await
             .unwrap(),
     );
+}
+
+pub async fn one_of_twenty_gets_the_slug(store: &TestStore) {
+    let created = twenty_at_once(|_| {
+        let (store, app) = (store.shared(), new_app(store, "billing"));
+        async move { store.create_app(app, START).await.unwrap() }
+    })
+    .await;
+    let won = created
+        .iter()
+        .filter(|outcome| matches!(outcome, CreatedApp::Created(_)))
+        .count();
+    assert_eq!((won, store.count("apps", "").await), (1, 1));
 }
 
 pub async fn applications_are_listed_newest_first(store: &TestStore) {

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use ringback_model::{DeadReason, DeliveryStatus, EventId, Lane};
-use ringback_store::{Next, NodeLease, OutboxKey, Settlement, Source};
+use ringback_store::{Next, NodeLease, OutboxKey, Settlement, Source, Within};
 
 use super::scene::{Scene, look};
 use crate::{
@@ -50,6 +50,19 @@ pub async fn a_deposed_owner_settles_only_its_successes(store: &TestStore) {
         store.settle(&owner, &batch, START).await.unwrap();
         assert!(seed::outbox(store).await.is_empty(), "{way:?}");
         assert_eq!(store.count("retries", "").await, 1, "{way:?}");
+        for event in &events {
+            let id = scene.delivery(*event);
+            let attempts = store
+                .attempts(id, Within::Everything)
+                .await
+                .unwrap()
+                .unwrap();
+            let numbers: Vec<u16> = attempts
+                .iter()
+                .map(|attempt| attempt.record.number)
+                .collect();
+            assert_eq!(numbers, [1], "an attempt that both report is one, {way:?}");
+        }
         store.execute("delete from retries").await;
         store
             .execute("delete from deliveries where status <> 2")

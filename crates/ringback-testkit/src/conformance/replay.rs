@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use ringback_model::{DeadReason, DeliveryId, DeliveryStatus, EventId};
 use ringback_store::{Delivery, Next, ReplayOutcome, Source, Within};
 
-use super::scene::{Scene, look};
+use super::scene::{Scene, look, twenty_at_once};
 use crate::{
     TestStore,
     seed::{self, START},
@@ -131,6 +131,32 @@ pub async fn one_that_is_pending_has_nothing_to_do(store: &TestStore) {
         ),
         (1, 1)
     );
+}
+
+pub async fn twenty_replays_at_once_are_one(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    let event = scene.event(store).await;
+    let attempt = Some(seed::attempt(1, 204, START));
+    scene
+        .settle(
+            store,
+            scene.settlement(event, Source::Outbox, attempt, Next::Delivered),
+        )
+        .await;
+    let id = scene.delivery(event);
+    let outcomes = twenty_at_once(|_| {
+        let store = store.shared();
+        async move { store.replay(id, ALL, START).await.unwrap() }
+    })
+    .await;
+    let due = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, ReplayOutcome::Due(_)))
+        .count();
+    let pending = |outcome: &&ReplayOutcome| matches!(outcome, ReplayOutcome::AlreadyPending(_));
+    assert_eq!((due, outcomes.iter().filter(pending).count()), (1, 19));
+    assert_eq!(waiting(store, &scene).await, [(event, 1, 1)]);
+    assert_eq!(store.attempts(id, ALL).await.unwrap().unwrap().len(), 1);
 }
 
 pub async fn nothing_is_replayed_while_its_subscription_cannot_get_it(store: &TestStore) {

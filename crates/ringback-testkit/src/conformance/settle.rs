@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use ringback_model::{AttemptError, DeadReason, DeliveryStatus, EventId};
 use ringback_store::{Attempt, AttemptRecord, CancelOutcome, Delivery, Next, Source, Within};
 
-use super::scene::{Scene, look};
+use super::scene::{Scene, look, twenty_at_once};
 use crate::{
     TestStore,
     seed::{self, START},
@@ -412,6 +412,78 @@ pub async fn a_result_settles_only_the_delivery_it_names(store: &TestStore) {
         expected.iter().all(|delivery| left.contains(delivery)),
         "{left:?}"
     );
+}
+
+/// One that is gone holds up nobody, whatever way the batch is written.
+pub async fn what_cannot_move_does_not_keep_others_from_moving(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    for next in [Next::Delivered, Next::Retry { due_at: START }] {
+        let [gone, there] = [scene.event(store).await, scene.event(store).await];
+        store
+            .cancel(scene.delivery(gone), ALL, START)
+            .await
+            .unwrap();
+        let code = if next == Next::Delivered { 204 } else { 503 };
+        let batch = [gone, there].map(|event| {
+            let attempt = Some(seed::attempt(1, code, START));
+            scene.settlement(event, Source::Outbox, attempt, next)
+        });
+        store.settle(&scene.lease, &batch, START).await.unwrap();
+        let cancelled = look(store, scene.delivery(gone)).await;
+        assert_eq!(cancelled.status, DeliveryStatus::Cancelled);
+        let moved = look(store, scene.delivery(there)).await;
+        assert_eq!(moved.attempts, 1, "{next:?}");
+        assert_ne!(moved.status, DeliveryStatus::Pending, "{next:?}");
+        for event in [gone, there] {
+            assert_eq!(records(store, &scene, event).await.len(), 1, "{next:?}");
+        }
+    }
+    assert!(seed::outbox(store).await.is_empty());
+}
+
+pub async fn two_results_of_one_delivery_are_settled_in_their_order(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    let event = scene.event(store).await;
+    let attempts = [seed::attempt(1, 503, START), seed::attempt(2, 204, START)];
+    let retry = Next::Retry { due_at: START };
+    let [first, second] = attempts.clone().map(Some);
+    let batch = [
+        scene.settlement(event, Source::Outbox, first, retry),
+        scene.settlement(event, from_retries(1), second, Next::Delivered),
+    ];
+    store.settle(&scene.lease, &batch, START).await.unwrap();
+    let delivery = look(store, scene.delivery(event)).await;
+    assert_eq!(
+        (delivery.status, delivery.attempts),
+        (DeliveryStatus::Delivered, 2)
+    );
+    assert_eq!(records(store, &scene, event).await, attempts);
+}
+
+/// As when an answer was lost and the batch is sent again, before the first has ended.
+pub async fn a_batch_that_is_settled_twenty_times_at_once_is_settled_once(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    let retry = Next::Retry { due_at: START };
+    let mut batch = Vec::new();
+    for (code, next) in [(204, Next::Delivered), (503, retry), (204, Next::Delivered)] {
+        let attempt = Some(seed::attempt(1, code, START));
+        batch.push(scene.settlement(scene.event(store).await, Source::Outbox, attempt, next));
+    }
+    let lease = scene.lease;
+    twenty_at_once(|index| {
+        // Some begin with the rows that others end with.
+        let (store, mut batch) = (store.shared(), batch.clone());
+        batch.rotate_left(index % 3);
+        async move { store.settle(&lease, &batch, START).await.unwrap() }
+    })
+    .await;
+    let expected = Counts {
+        outbox: 0,
+        retries: 1,
+        deliveries: 2,
+        attempts: 1,
+    };
+    assert_eq!(counts(store).await, expected);
 }
 
 pub async fn hundreds_are_settled_at_once(store: &TestStore) {

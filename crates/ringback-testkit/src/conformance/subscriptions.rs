@@ -1,5 +1,7 @@
 //! Subscriptions: made, found, changed, paused, deleted.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 use ringback_model::{
     AppId, DeliveryStatus, EventTypePattern, Lane, RetryPreset, RetrySpec, SubscriptionId,
@@ -10,7 +12,7 @@ use ringback_store::{
     SubscriptionKind, Within,
 };
 
-use super::scene::{Scene, look};
+use super::scene::{Scene, look, twenty_at_once};
 use crate::{
     TestStore,
     seed::{self, START},
@@ -218,6 +220,42 @@ pub async fn an_update_of_an_older_version_is_refused(store: &TestStore) {
     let unknown = SubscriptionId::new(7);
     let update = store.update_subscription(unknown, ALL, change(1_000), None, START);
     assert!(matches!(update.await.unwrap(), Changed::NotFound));
+}
+
+pub async fn one_of_twenty_updates_of_the_same_version_is_done(store: &TestStore) {
+    let app = seed::app(store, "billing", START).await;
+    let first = seed::subscription(store, app, START).await;
+    let update = |expected: Option<i32>| {
+        let (store, id) = (store.shared(), first.id);
+        async move {
+            let change = SubscriptionChange {
+                timeout_ms: Some(1_000),
+                ..Default::default()
+            };
+            store
+                .update_subscription(id, ALL, change, expected, START)
+                .await
+                .unwrap()
+        }
+    };
+    let outcomes = twenty_at_once(|_| update(Some(first.version))).await;
+    let done = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Changed::Done(_)))
+        .count();
+    let outdated = outcomes
+        .iter()
+        .filter(|outcome| matches!(outcome, Changed::Outdated))
+        .count();
+    assert_eq!((done, outdated), (1, 19));
+
+    // Whoever names no version always comes through, each with one of its own.
+    let versions: BTreeSet<i32> = twenty_at_once(|_| update(None))
+        .await
+        .into_iter()
+        .map(|changed| self::done(changed).version)
+        .collect();
+    assert_eq!(versions.len(), 20);
 }
 
 pub async fn pausing_and_resuming_leave_the_configuration_alone(store: &TestStore) {

@@ -167,3 +167,59 @@ fn postgres_user() -> Owner {
         gid: fields[3].parse().unwrap(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, PgConnection};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_committed_survives_an_immediate_stop() {
+        let cluster = PrivatePostgres::start();
+        let mut connection = PgConnection::connect(&cluster.url()).await.unwrap();
+        let set_up = "create table kept (id int); create extension pg_stat_statements";
+        sqlx::raw_sql(set_up)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        sqlx::query("insert into kept values (7)")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let first = cluster.postmaster();
+
+        cluster.stop_immediate();
+        assert!(
+            sqlx::query("select 1")
+                .execute(&mut connection)
+                .await
+                .is_err()
+        );
+        assert!(PgConnection::connect(&cluster.url()).await.is_err());
+        cluster.restart();
+
+        assert_ne!(cluster.postmaster(), first);
+        let mut connection = PgConnection::connect(&cluster.url()).await.unwrap();
+        let kept: i32 = sqlx::query_scalar("select id from kept")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        let fsync: String = sqlx::query_scalar("show fsync")
+            .fetch_one(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!((kept, &*fsync), (7, "on"));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_cluster_that_is_dropped() {
+        let cluster = PrivatePostgres::start();
+        let (postmaster, folder) = (cluster.postmaster(), cluster.folder.path().to_owned());
+        drop(cluster);
+        // One that has ended, but that its parent took no note of, has no command line.
+        let running = fs::read(format!("/proc/{postmaster}/cmdline")).unwrap_or_default();
+        assert_eq!(String::from_utf8_lossy(&running), "");
+        assert!(!folder.exists());
+    }
+}

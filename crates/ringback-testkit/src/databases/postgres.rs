@@ -84,7 +84,7 @@ impl Database for PostgresDatabase {
     }
 
     async fn number(&self, sql: &str) -> Result<i64, sqlx::Error> {
-        let query = sqlx::query_scalar(AssertSqlSafe(sql.to_owned()));
+        let query = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::int8")));
         query.fetch_one(&mut self.connection().await?).await
     }
 }

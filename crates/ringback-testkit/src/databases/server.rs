@@ -60,19 +60,31 @@ impl Server {
         let prefix = started.recv().unwrap_or_else(|_| {
             panic!("the server of RINGBACK_TEST_DATABASE_URL does not answer: see above")
         });
-        Self { url, prefix, count: AtomicU32::new(0), orders, to_drop }
+        Self {
+            url,
+            prefix,
+            count: AtomicU32::new(0),
+            orders,
+            to_drop,
+        }
     }
 
     /// A name that no other database has.
     pub(super) fn fresh_name(&self) -> String {
-        format!("{}{}", self.prefix, self.count.fetch_add(1, Ordering::Relaxed))
+        format!(
+            "{}{}",
+            self.prefix,
+            self.count.fetch_add(1, Ordering::Relaxed)
+        )
     }
 
     /// Runs one statement on the server's own database; returns when it is done.
     pub(super) fn execute(&self, sql: String) -> Result<(), sqlx::Error> {
         let (done, answer) = mpsc::channel();
         let lost = |_| sqlx::Error::WorkerCrashed;
-        self.orders.send(Order { sql, done }).map_err(|_| sqlx::Error::WorkerCrashed)?;
+        self.orders
+            .send(Order { sql, done })
+            .map_err(|_| sqlx::Error::WorkerCrashed)?;
         answer.recv().map_err(lost)?
     }
 
@@ -99,7 +111,9 @@ fn with_database(url: &str, database: &str) -> String {
 fn carry_out(url: &str, ready: &mpsc::Sender<String>, inbox: &mpsc::Receiver<Order>) {
     let runtime = runtime();
     let mut connection = runtime.block_on(PgConnection::connect(url)).unwrap();
-    ready.send(runtime.block_on(claim_prefix(&mut connection)).unwrap()).unwrap();
+    ready
+        .send(runtime.block_on(claim_prefix(&mut connection)).unwrap())
+        .unwrap();
     while let Ok(order) = inbox.recv() {
         let result = runtime.block_on(execute(&mut connection, order.sql));
         // Whoever ordered may have panicked meanwhile.
@@ -112,7 +126,9 @@ fn sweep(url: &str, dropping: &mpsc::Receiver<String>) {
     let mut connection = runtime.block_on(PgConnection::connect(url)).unwrap();
     runtime.block_on(drop_left_behind(&mut connection)).unwrap();
     while let Ok(name) = dropping.recv() {
-        runtime.block_on(drop_database(&mut connection, &name)).unwrap();
+        runtime
+            .block_on(drop_database(&mut connection, &name))
+            .unwrap();
     }
 }
 
@@ -136,7 +152,10 @@ async fn drop_left_behind(connection: &mut PgConnection) -> Result<(), sqlx::Err
             .fetch_all(&mut *connection)
             .await?;
     for name in names {
-        let number = name.split('_').nth(2).and_then(|number| number.parse().ok());
+        let number = name
+            .split('_')
+            .nth(2)
+            .and_then(|number| number.parse().ok());
         let Some(number) = number else { continue };
         if try_lock(connection, number).await? {
             drop_database(connection, &name).await?;
@@ -155,16 +174,25 @@ async fn try_lock(connection: &mut PgConnection, number: i32) -> Result<bool, sq
 }
 
 async fn unlock(connection: &mut PgConnection, number: i32) -> Result<(), sqlx::Error> {
-    let unlocking = sqlx::query("select pg_advisory_unlock($1, $2)").bind(LOCK_CLASS).bind(number);
+    let unlocking = sqlx::query("select pg_advisory_unlock($1, $2)")
+        .bind(LOCK_CLASS)
+        .bind(number);
     unlocking.execute(connection).await.map(drop)
 }
 
 async fn drop_database(connection: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
-    execute(connection, format!("drop database if exists {name} with (force)")).await
+    execute(
+        connection,
+        format!("drop database if exists {name} with (force)"),
+    )
+    .await
 }
 
 async fn execute(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map(drop)
+    sqlx::raw_sql(AssertSqlSafe(sql))
+        .execute(connection)
+        .await
+        .map(drop)
 }
 
 #[cfg(test)]
@@ -176,7 +204,10 @@ mod tests {
         let cases = [
             ("postgres://a:b@h:1/x", "postgres://a:b@h:1/new"),
             ("postgres://h", "postgres://h/new"),
-            ("postgres://u@localhost/x?host=/tmp/d", "postgres://u@localhost/new?host=/tmp/d"),
+            (
+                "postgres://u@localhost/x?host=/tmp/d",
+                "postgres://u@localhost/new?host=/tmp/d",
+            ),
         ];
         for (url, expected) in cases {
             assert_eq!(with_database(url, "new"), expected);

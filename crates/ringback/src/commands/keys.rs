@@ -1,7 +1,7 @@
 //! `ringback keys create`: makes an API key, straight in the database.
 
 use anyhow::{Context, bail};
-use clap::{Args, Subcommand};
+use clap::Args;
 use ringback_model::{AppId, KeyId, Scope, Scopes};
 use ringback_store::{AppRef, Clock, Membership, NewKey, Store};
 use serde_json::json;
@@ -11,13 +11,6 @@ use crate::{
     output::{self, Format},
     settings::Settings,
 };
-
-/// What to do with keys.
-#[derive(Clone, Debug, Subcommand)]
-pub enum KeysCommand {
-    /// Make an API key; it is shown once
-    Create(CreateArgs),
-}
 
 /// The key to make.
 #[derive(Args, Clone, Debug)]

@@ -59,7 +59,13 @@ pub(super) fn event_types(faults: &mut Faults, texts: &[String]) -> Vec<EventTyp
 }
 
 pub(super) fn headers(faults: &mut Faults, pairs: BTreeMap<String, String>) -> CustomHeaders {
-    for (name, value) in &pairs {
+    check_each_header(faults, &pairs);
+    all_headers(faults, pairs)
+}
+
+/// One by one, so that each fault has its place.
+pub(super) fn check_each_header(faults: &mut Faults, pairs: &BTreeMap<String, String>) {
+    for (name, value) in pairs {
         let place = format!("/headers/{}", escape(name));
         if value == MASK {
             faults.add(
@@ -68,12 +74,15 @@ pub(super) fn headers(faults: &mut Faults, pairs: BTreeMap<String, String>) -> C
                 "is `***`, which only stands for the real value",
             );
         }
-        // One by one, so that each fault has its place.
         let alone = CustomHeaders::try_from(vec![(name.clone(), value.clone())]);
         keep_headers(faults, &place, alone);
     }
+}
+
+/// Headers that [`check_each_header`] has seen.
+pub(super) fn all_headers(faults: &mut Faults, pairs: BTreeMap<String, String>) -> CustomHeaders {
     match CustomHeaders::try_from(pairs) {
-        // Told above, at its place.
+        // Told already, at its place.
         Err(InvalidHeader::Name(_) | InvalidHeader::Reserved(_) | InvalidHeader::Value(_)) => {
             CustomHeaders::default()
         }

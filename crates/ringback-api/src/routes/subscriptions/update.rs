@@ -1,7 +1,5 @@
 //! `PATCH /v1/subscriptions/{sub}`
 
-use std::collections::BTreeMap;
-
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
 use ringback_model::{RetrySpec, SubscriptionId};
@@ -171,15 +169,16 @@ fn merge_headers(
     let patch = match patch {
         Patch::Keep => return Ok(None),
         Patch::Reset => Patch::Reset,
-        Patch::Set(changes) => Patch::Set(
-            changes
-                .into_iter()
-                .map(|(name, value)| (name.to_ascii_lowercase(), value))
-                .collect::<BTreeMap<_, _>>(),
-        ),
+        Patch::Set(changes) => {
+            let set =
+                |(name, value): (&String, &Option<String>)| Some((name.clone(), value.clone()?));
+            config::check_each_header(faults, &changes.iter().filter_map(set).collect());
+            let lower = |(name, value): (String, _)| (name.to_ascii_lowercase(), value);
+            Patch::Set(changes.into_iter().map(lower).collect())
+        }
     };
     let stored = config::open_headers(api, present.id, present.config.headers.as_ref())?;
     let merged = patch.merge_into(stored).unwrap_or_default();
-    let headers = config::headers(faults, merged);
+    let headers = config::all_headers(faults, merged);
     Ok(Some(config::seal_headers(api, present.id, &headers)))
 }

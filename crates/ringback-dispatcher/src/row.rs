@@ -1,6 +1,16 @@
-//! How far a delivery has come, which tells its rows apart.
+//! A delivery's rows, told apart by how far the delivery has come.
 
+use ringback_model::{DeliveryId, Lane};
 use ringback_store::Source;
+
+/// A row of the outbox or the retries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Row {
+    pub(crate) delivery: DeliveryId,
+    pub(crate) stage: Stage,
+    /// The subscription's lane.
+    pub(crate) lane: Lane,
+}
 
 /// Names one row of a delivery: the outbox's, or the retries' by its counts.
 ///

@@ -1,0 +1,140 @@
+//! What must be true of every test that breaks something, once all has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::TimeDelta;
+use ringback::database::Database;
+use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
+use ringback_store::{OutboxKey, Store};
+
+use super::{Api, Inbox, Post, Sending, eventually};
+
+/// Waits until everything that was accepted is delivered, and asserts that
+///
+/// - nothing came that was not posted, and nothing to whom it was not for,
+/// - an event whose fate its producer did not learn came to all it was for, or to none,
+/// - the API shows each delivery as `delivered`, after the attempts that came.
+///
+/// - `wants`: to which subscriptions an event of this number goes.
+pub(crate) async fn nothing_is_lost(
+    api: &Api,
+    app: &str,
+    inbox: &Inbox,
+    posts: &[Post],
+    wants: impl Fn(u64) -> Vec<SubscriptionId>,
+) {
+    let of = |event: EventId, number: u64| {
+        let wanted = wants(number).into_iter();
+        wanted.map(move |subscription| DeliveryId { event, subscription })
+    };
+    let due: Vec<DeliveryId> = posts
+        .iter()
+        .filter_map(|post| Some((post.accepted()?, post.number)))
+        .flat_map(|(event, number)| of(event, number))
+        .collect();
+    all_come(inbox, &due).await;
+    comes_to_rest(api, app).await;
+
+    let numbers = inbox.look(|books| books.numbers());
+    came_from_posts(&numbers, posts);
+    let came = inbox.look(|books| books.deliveries());
+    let whole: BTreeSet<DeliveryId> =
+        numbers.iter().flat_map(|(event, number)| of(*event, *number)).collect();
+    let came_to: BTreeSet<DeliveryId> = came.keys().copied().collect();
+    assert_eq!(differing(&came_to, &whole), [], "an event came to some, or to others");
+    shown_as_delivered(api, app, &came).await;
+}
+
+/// Deliveries that are not settled, by the attempt that comes next, read from the
+/// database itself.
+pub(crate) async fn unsettled(database_url: &str) -> BTreeSet<Sending> {
+    let database = Database::open(&database_url.parse().unwrap()).await.unwrap();
+    let store = database.store();
+    let first = |key: OutboxKey| Sending {
+        delivery: key.delivery,
+        attempt: 1,
+    };
+    let mut unsettled: BTreeSet<Sending> = outbox(&*store).await.into_iter().map(first).collect();
+    unsettled.extend(retries(&*store).await);
+    drop(store);
+    database.close().await;
+    unsettled
+}
+
+async fn outbox(store: &dyn Store) -> Vec<OutboxKey> {
+    let lanes: Vec<_> = Lane::all().map(|lane| (lane, EventId::MIN)).collect();
+    store.read(&lanes, 100_000).await.unwrap()
+}
+
+async fn retries(store: &dyn Store) -> Vec<Sending> {
+    let lanes: Vec<Lane> = Lane::all().collect();
+    let waiting = store.waiting(&lanes).await.unwrap();
+    let waiting: Vec<_> =
+        waiting.iter().map(|(lane, subscription, _)| (*lane, *subscription)).collect();
+    let ever = store.now().await.unwrap() + TimeDelta::days(365);
+    let due = store.due(&waiting, ever, 100_000).await.unwrap();
+    let next = due.iter().map(|retry| Sending {
+        delivery: retry.delivery,
+        attempt: retry.attempts_made + 1,
+    });
+    next.collect()
+}
+
+async fn all_come(inbox: &Inbox, due: &[DeliveryId]) {
+    // What has come is not looked for again.
+    let waiting_for = std::cell::Cell::new(0);
+    let what = format!("{} accepted deliveries to come", due.len());
+    inbox
+        .wait_until(&what, |books| {
+            while due.get(waiting_for.get()).is_some_and(|delivery| books.has(*delivery)) {
+                waiting_for.set(waiting_for.get() + 1);
+            }
+            waiting_for.get() == due.len()
+        })
+        .await;
+}
+
+async fn comes_to_rest(api: &Api, app: &str) {
+    eventually("nothing waits any more", async || {
+        for status in ["pending", "retrying"] {
+            let list = api.get(&format!("/v1/deliveries?app={app}&status={status}&limit=1")).await;
+            let waiting = list.ok();
+            if waiting["data"][0].is_object() {
+                return Err(waiting);
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
+
+/// Asserts that each event that came was posted, under the id that was answered, once.
+fn came_from_posts(numbers: &BTreeMap<EventId, u64>, posts: &[Post]) {
+    let posts: BTreeMap<u64, &Post> = posts.iter().map(|post| (post.number, post)).collect();
+    let mut ids = BTreeMap::new();
+    for (event, number) in numbers {
+        let post = posts.get(number).unwrap_or_else(|| panic!("{event} was never posted"));
+        let answered = post.accepted().unwrap_or(*event);
+        assert_eq!(*event, answered, "{post:?}");
+        let other = ids.insert(*number, *event);
+        assert_eq!(other, None, "{post:?} became two events");
+    }
+}
+
+async fn shown_as_delivered(api: &Api, app: &str, came: &BTreeMap<DeliveryId, u16>) {
+    let shown = api.all(&format!("/v1/deliveries?app={app}")).await;
+    let mut attempts = BTreeMap::new();
+    for delivery in &shown {
+        assert_eq!(delivery["status"], "delivered", "{delivery}");
+        let id: DeliveryId = delivery["id"].as_str().unwrap().parse().unwrap();
+        attempts.insert(id, delivery["attempts"].as_u64().unwrap());
+    }
+    let came: BTreeMap<_, _> = came.iter().map(|(id, attempt)| (*id, u64::from(*attempt))).collect();
+    let [shown, came] = [attempts, came].map(|each| each.into_iter().collect());
+    assert_eq!(differing(&shown, &came), [], "the API shows otherwise than what came");
+}
+
+/// Up to ten elements that are only in one of them.
+fn differing<T: Ord + Copy>(one: &BTreeSet<T>, other: &BTreeSet<T>) -> Vec<T> {
+    one.symmetric_difference(other).copied().take(10).collect()
+}
