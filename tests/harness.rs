@@ -6,19 +6,22 @@ use std::{future::Future, time::Duration};
 use serde_json::{Value, json};
 
 mod in_process;
-pub(crate) use in_process::Ringback;
+pub(crate) use in_process::{Ringback, open_policy};
 
 mod process;
-pub(crate) use process::Server;
+pub(crate) use process::{Server, ringback, run};
+
+mod dns;
+pub(crate) use dns::NameServer;
 
 mod traffic;
-pub(crate) use traffic::{Outcome, Plan, Post, Traffic, server_address};
+pub(crate) use traffic::{Outcome, Plan, Post, Traffic, connect, server_address};
 
 mod inbox;
-pub(crate) use inbox::{Inbox, Sending};
+pub(crate) use inbox::{Books, Inbox, Sending};
 
 mod verdict;
-pub(crate) use verdict::{nothing_is_lost, unsettled};
+pub(crate) use verdict::{all_come, deliveries_of, nothing_is_lost, unsettled};
 
 /// How long anything may take before a test gives up: generous, since machines are
 /// shared, and never reached when all is well.

@@ -4,6 +4,14 @@
 
 mod harness;
 
+mod cases;
+
 mod github;
 
 mod crash;
+
+mod nodes;
+
+mod abort_storm;
+
+mod cost;

@@ -82,8 +82,13 @@ impl Server {
     }
 
     /// Asks it to stop, and waits until it has; answers its exit code.
-    pub(crate) fn terminate(mut self) -> Option<i32> {
+    pub(crate) fn terminate(self) -> Option<i32> {
         self.signal("TERM");
+        self.ended()
+    }
+
+    /// Waits until it has ended; answers its exit code.
+    pub(crate) fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 
@@ -115,10 +120,10 @@ pub(crate) fn run(database_url: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The binary, run in an empty folder of no settings.
+/// The binary, run where there is no settings file.
 pub(crate) fn ringback() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-    command.current_dir(empty_folder()).stdin(Stdio::null());
+    command.current_dir(std::env::temp_dir()).stdin(Stdio::null());
     command
 }
 
@@ -126,7 +131,7 @@ fn command(database_url: &str) -> Command {
     let mut command = ringback();
     command
         .env("RINGBACK_DATABASE_URL", database_url)
-        .env("RINGBACK_SECRETS_KEY", SECRETS_KEY)
+        .env("RINGBACK_SECRETS_KEY", SECRETS_KEY);
     command
 }
 

@@ -22,6 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Api, PATIENCE};
 
+/// How many connections post to one server.
+const CONNECTIONS: u32 = 8;
+
 /// What to post. Clones continue the same numbers.
 #[derive(Clone)]
 pub(crate) struct Plan {
@@ -29,8 +32,6 @@ pub(crate) struct Plan {
     pub(crate) app: &'static str,
     /// How many event types take turns: `t.0`, `t.1`, …
     pub(crate) types: u64,
-    /// On how many connections to each server.
-    pub(crate) connections: u32,
     /// On all of them.
     pub(crate) events_per_second: u32,
     next: Arc<AtomicU64>,
@@ -67,7 +68,7 @@ pub(crate) struct Traffic {
     posts: Posts,
 }
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Posts {
     all: Arc<Mutex<Vec<Post>>>,
     count: watch::Sender<usize>,
@@ -78,18 +79,26 @@ impl Plan {
         Self {
             app,
             types,
-            connections: 8,
             events_per_second,
             next: Arc::default(),
         }
     }
 
-    /// How many events were begun so far.
-    pub(crate) fn count(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+    /// Posts the next event.
+    pub(crate) async fn post(&self, connection: &mut Connection) -> Post {
+        let (number, body) = self.next();
+        let began = Instant::now();
+        let answer = connection.send("POST", "/v1/events", body.as_bytes()).await;
+        let outcome = answer.map_or(Outcome::Broken, |answer| outcome(&answer));
+        Post {
+            number,
+            began,
+            took: began.elapsed(),
+            outcome,
+        }
     }
 
-    /// The body of the next event, and its number.
+    /// The number of the next event, and its body.
     pub(crate) fn next(&self) -> (u64, String) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (app, event_type, data) = (self.app, number % self.types, data(number));
@@ -120,15 +129,12 @@ impl Traffic {
     /// Posts to these servers at once.
     pub(crate) fn start(plan: &Plan, to: &[&Api]) -> Self {
         let stop = CancellationToken::new();
-        let posts = Posts {
-            all: Arc::default(),
-            count: watch::Sender::new(0),
-        };
+        let posts = Posts::default();
+        let connections = CONNECTIONS * u32::try_from(to.len()).unwrap();
+        let pause = Duration::from_secs(1) * connections / plan.events_per_second;
         let mut posters = JoinSet::new();
-        let posters_count = plan.connections * u32::try_from(to.len()).unwrap();
-        let pause = Duration::from_secs(1) * posters_count / plan.events_per_second;
         for api in to {
-            for _ in 0..plan.connections {
+            for _ in 0..CONNECTIONS {
                 let poster = Poster {
                     plan: plan.clone(),
                     api: Api::clone(api),
@@ -189,36 +195,25 @@ struct Poster {
 
 impl Poster {
     async fn run(self, pause: Duration, stop: CancellationToken) {
-        let server = server_address(&self.api);
-        let Ok(mut connection) = Connection::open(server, self.api.key()).await else {
+        let Ok(mut connection) = connect(&self.api).await else {
             return;
         };
         // What was missed is made up for, so that the rate is kept.
         let mut due = interval(pause);
         while stop.run_until_cancelled(due.tick()).await.is_some() {
-            let outcome = self.post(&mut connection).await;
-            if outcome == Outcome::Broken {
+            let post = self.plan.post(&mut connection).await;
+            self.posts.all.lock().unwrap().push(post);
+            self.posts.count.send_modify(|count| *count += 1);
+            if post.outcome == Outcome::Broken {
                 return;
             }
         }
     }
+}
 
-    async fn post(&self, connection: &mut Connection) -> Outcome {
-        let (number, body) = self.plan.next();
-        let began = Instant::now();
-        let answer = connection.send("POST", "/v1/events", body.as_bytes()).await;
-        let outcome = answer.map_or(Outcome::Broken, |answer| outcome(&answer));
-        let took = began.elapsed();
-        let post = Post {
-            number,
-            began,
-            took,
-            outcome,
-        };
-        self.posts.all.lock().unwrap().push(post);
-        self.posts.count.send_modify(|count| *count += 1);
-        outcome
-    }
+/// A connection of one's own to an API.
+pub(crate) async fn connect(api: &Api) -> std::io::Result<Connection> {
+    Connection::open(server_address(api), api.key()).await
 }
 
 /// Where an API listens.

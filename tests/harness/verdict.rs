@@ -1,13 +1,16 @@
 //! What must be true of every test that breaks something, once all has come to rest.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use chrono::TimeDelta;
 use ringback::database::Database;
 use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
 use ringback_store::{OutboxKey, Store};
 
-use super::{Api, Inbox, Post, Sending, eventually};
+use super::{Api, Inbox, Post, Sending, eventually, inbox::Books};
 
 /// Waits until everything that was accepted is delivered, and asserts that
 ///
@@ -23,26 +26,39 @@ pub(crate) async fn nothing_is_lost(
     posts: &[Post],
     wants: impl Fn(u64) -> Vec<SubscriptionId>,
 ) {
-    let of = |event: EventId, number: u64| {
-        let wanted = wants(number).into_iter();
-        wanted.map(move |subscription| DeliveryId { event, subscription })
-    };
-    let due: Vec<DeliveryId> = posts
-        .iter()
-        .filter_map(|post| Some((post.accepted()?, post.number)))
-        .flat_map(|(event, number)| of(event, number))
-        .collect();
-    all_come(inbox, &due).await;
+    all_come(inbox, posts, &wants).await;
     comes_to_rest(api, app).await;
 
     let numbers = inbox.look(|books| books.numbers());
     came_from_posts(&numbers, posts);
     let came = inbox.look(|books| books.deliveries());
+    let each = numbers.iter();
     let whole: BTreeSet<DeliveryId> =
-        numbers.iter().flat_map(|(event, number)| of(*event, *number)).collect();
+        each.flat_map(|(event, number)| of(*event, wants(*number))).collect();
     let came_to: BTreeSet<DeliveryId> = came.keys().copied().collect();
     assert_eq!(differing(&came_to, &whole), [], "an event came to some, or to others");
     shown_as_delivered(api, app, &came).await;
+}
+
+/// Waits until everything that was accepted has come.
+///
+/// - `wants`: to which subscriptions an event of this number goes.
+pub(crate) async fn all_come(
+    inbox: &Inbox,
+    posts: &[Post],
+    wants: impl Fn(u64) -> Vec<SubscriptionId>,
+) {
+    let due = deliveries_of(posts, wants);
+    // What has come is not looked for again.
+    let found = Cell::new(0);
+    let what = format!("{} accepted deliveries to come", due.len());
+    let all = |books: &Books| {
+        while due.get(found.get()).is_some_and(|delivery| books.has(*delivery)) {
+            found.set(found.get() + 1);
+        }
+        found.get() == due.len()
+    };
+    inbox.wait_until(&what, all).await;
 }
 
 /// Deliveries that are not settled, by the attempt that comes next, read from the
@@ -80,19 +96,22 @@ async fn retries(store: &dyn Store) -> Vec<Sending> {
     next.collect()
 }
 
-async fn all_come(inbox: &Inbox, due: &[DeliveryId]) {
-    // What has come is not looked for again.
-    let waiting_for = std::cell::Cell::new(0);
-    let what = format!("{} accepted deliveries to come", due.len());
-    inbox
-        .wait_until(&what, |books| {
-            while due.get(waiting_for.get()).is_some_and(|delivery| books.has(*delivery)) {
-                waiting_for.set(waiting_for.get() + 1);
-            }
-            waiting_for.get() == due.len()
-        })
-        .await;
+/// The deliveries that were made of what was accepted.
+///
+/// - `wants`: to which subscriptions an event of this number goes.
+pub(crate) fn deliveries_of(
+    posts: &[Post],
+    wants: impl Fn(u64) -> Vec<SubscriptionId>,
+) -> Vec<DeliveryId> {
+    let accepted = posts.iter().filter_map(|post| Some((post.accepted()?, post.number)));
+    accepted.flat_map(|(event, number)| of(event, wants(number))).collect()
 }
+
+fn of(event: EventId, subscriptions: Vec<SubscriptionId>) -> impl Iterator<Item = DeliveryId> {
+    let each = subscriptions.into_iter();
+    each.map(move |subscription| DeliveryId { event, subscription })
+}
+
 
 async fn comes_to_rest(api: &Api, app: &str) {
     eventually("nothing waits any more", async || {

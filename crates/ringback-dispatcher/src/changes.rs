@@ -105,8 +105,19 @@ impl<T: Transport> Dispatcher<T> {
                 if before.is_some_and(|before| before.service == Service::Send) {
                     self.drop_queue(sending.id);
                 }
-                self.open(&sending, UNSENT_AT_ONCE);
+                self.open_unsent(&sending);
             }
+        }
+    }
+
+    /// Has rows settled that no attempt is made for. Those of a disabled subscription
+    /// wait until it is certain that it was not enabled again before they were made.
+    fn open_unsent(&mut self, sending: &Arc<Sending>) {
+        if sending.service == Service::Deleted || self.subscriptions.is_up_to_date(sending.id) {
+            self.open(sending, UNSENT_AT_ONCE);
+        } else {
+            self.schedule.shut(sending.id);
+            self.subscriptions.changed(sending.id);
         }
     }
 

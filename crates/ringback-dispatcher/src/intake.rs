@@ -220,11 +220,24 @@ impl<T: Transport> Dispatcher<T> {
             Standing::Missing => self.let_go(row),
             Standing::Known(Service::Hold) => self.hold(row),
             Standing::Unknown | Standing::Known(_) if is_full => self.hold(row),
-            Standing::Unknown | Standing::Known(_) => {
-                self.cache.wait_for(row.delivery.event);
-                self.schedule.push(row);
+            Standing::Known(Service::Send | Service::Deleted) => self.queue(row),
+            Standing::Unknown => {
+                self.queue(row);
+                self.subscriptions.row_came(subscription);
+            }
+            // It should have none: perhaps it was enabled again.
+            Standing::Known(Service::Disabled) => {
+                self.queue(row);
+                self.schedule.shut(subscription);
+                self.subscriptions.row_came(subscription);
+                self.subscriptions.changed(subscription);
             }
         }
+    }
+
+    fn queue(&mut self, row: Row) {
+        self.cache.wait_for(row.delivery.event);
+        self.schedule.push(row);
     }
 
     /// Leaves a row to wait in the retries: it cannot be sent soon.

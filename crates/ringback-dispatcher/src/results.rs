@@ -64,6 +64,7 @@ impl<T: Transport> Dispatcher<T> {
         let subscription = row.delivery.subscription;
         if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(subscription) {
             tracing::warn!(subscription.id = %subscription, "answered 410: disabling it");
+            self.schedule.shut(subscription);
             self.drop_queue(subscription);
         }
         let current = self.subscriptions.sending(subscription);

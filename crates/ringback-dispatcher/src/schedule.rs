@@ -184,11 +184,16 @@ impl Schedule {
         self.enlist(subscription);
     }
 
-    /// Says that a subscription cannot be served; empties its queue.
-    pub(crate) fn close(&mut self, subscription: SubscriptionId) -> Vec<Row> {
+    /// Says that a subscription cannot be served for now; its queue stays.
+    pub(crate) fn shut(&mut self, subscription: SubscriptionId) {
         if let Some(line) = self.lines.get_mut(&subscription) {
             line.open = None;
         }
+    }
+
+    /// Says that a subscription cannot be served; empties its queue.
+    pub(crate) fn close(&mut self, subscription: SubscriptionId) -> Vec<Row> {
+        self.shut(subscription);
         self.clear(subscription)
     }
 

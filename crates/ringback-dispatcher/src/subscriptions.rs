@@ -34,6 +34,9 @@ struct Entry {
     /// Its receiver wants no more: until that has committed, whatever the store says
     /// is out of date.
     disabling: bool,
+    /// A row came in after the last load began: it may have been made after a change
+    /// that is not known here yet.
+    outdated: bool,
     used_at: DateTime<Utc>,
 }
 
@@ -64,6 +67,7 @@ impl Subscriptions {
             Entry {
                 state: State::Unknown,
                 disabling: false,
+                outdated: false,
                 used_at: now,
             }
         });
@@ -110,9 +114,26 @@ impl Subscriptions {
         let batch: Vec<_> = self.to_load.iter().copied().take(BATCH).collect();
         for id in &batch {
             self.to_load.remove(id);
+            if let Some(entry) = self.entries.get_mut(id) {
+                entry.outdated = false;
+            }
         }
         self.loading = true;
         Some(batch)
+    }
+
+    /// A row came in of a subscription that is not known to be served: whatever loads
+    /// began before say nothing about it.
+    pub(crate) fn row_came(&mut self, id: SubscriptionId) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.outdated = true;
+        }
+    }
+
+    /// Whether what is known is younger than every row that came in.
+    pub(crate) fn is_up_to_date(&self, id: SubscriptionId) -> bool {
+        let up_to_date = |entry: &Entry| !entry.outdated && !entry.disabling;
+        self.entries.get(&id).is_some_and(up_to_date)
     }
 
     /// Whether [`Self::next_load`] has something to say.
@@ -275,6 +296,22 @@ mod tests {
             subscriptions.standing(id(), now()),
             Standing::Known(Service::Send)
         );
+    }
+
+    #[test]
+    fn what_is_known_is_outdated_by_a_row_that_came_in_after_its_load_began() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.standing(id(), now());
+        subscriptions.next_load();
+        subscriptions.row_came(id());
+        subscriptions.load_done();
+        subscriptions.loaded(sending(SubscriptionStatus::Disabled));
+        assert!(!subscriptions.is_up_to_date(id()));
+        subscriptions.changed(id());
+        assert_eq!(subscriptions.next_load(), Some(vec![id()]));
+        subscriptions.load_done();
+        subscriptions.loaded(sending(SubscriptionStatus::Disabled));
+        assert!(subscriptions.is_up_to_date(id()));
     }
 
     #[test]

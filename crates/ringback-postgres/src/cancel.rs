@@ -47,7 +47,7 @@ async fn withdraw(pool: &PgPool, id: DeliveryId, now: DateTime<Utc>) -> Result<b
         ), withdrawn as (
             select e.app_id, e.type_id, 0::int2 as attempts_made, null::int2 as last_code,
                 null::int2 as last_error
-            from unsent u join ringback.events e on e.id = u.event_id
+            from unsent join ringback.events e on e.id = $1
             union all
             select * from waiting
         )

@@ -187,14 +187,15 @@ impl Search {
 }
 
 const PAGE: &str = r#"
-    select p.id, p.external_id, p.app_id, t.name, p.data, p.labels
+    select p.id, p.external_id, p.app_id,
+        (select name from ringback.event_types where id = p.type_id), p.data, p.labels
     from (
         select * from (
             select * from ringback.events where id >= $1 and id < $2 order by id desc limit $3
         ) q
         where ($4::int8 is null or app_id = $4) and ($5::int4[] is null or type_id = any($5))
         order by id desc limit $6
-    ) p join ringback.event_types t on t.id = p.type_id
+    ) p
 "#;
 
 /// The last event that [`PAGE`] examines, if there may be more behind it.

@@ -52,8 +52,11 @@ const PARK: &str = r#"
     with parked as (
         delete from ringback.outbox o
         using unnest($1::int2[], $2::int8[], $3::int8[]) as k (lane, event_id, subscription_id)
-        where o.lane = k.lane and o.event_id = k.event_id
-            and o.subscription_id = k.subscription_id
+        -- Not by `=`: see `settle`.
+        where (o.lane, o.event_id, o.subscription_id)
+                >= (k.lane, k.event_id, k.subscription_id)
+            and (o.lane, o.event_id, o.subscription_id)
+                <= (k.lane, k.event_id, k.subscription_id)
             and exists (
                 select from ringback.lanes l
                 join ringback.nodes n on n.id = l.owner and n.epoch = l.owner_epoch
@@ -65,7 +68,11 @@ const PARK: &str = r#"
         (event_id, subscription_id, lane, app_id, type_id, attempts_made, due_at)
     select p.event_id, p.subscription_id, p.lane, e.app_id, e.type_id, 0, $6
     from parked p
-    -- The bounds are for the planner: by them it leaves out days.
-    join ringback.events e on e.id = p.event_id and e.id >= $7 and e.id <= $8
+    cross join lateral (
+        select app_id, type_id from ringback.events
+        -- The bounds are for the planner: by them it leaves out days.
+        where id = p.event_id and id >= $7 and id <= $8
+        limit 1
+    ) e
     on conflict do nothing
 "#;

@@ -141,13 +141,11 @@ async fn forget_keys(pool: &PgPool, before: DateTime<Utc>) -> Result<(), StoreEr
     loop {
         let forgotten = sqlx::query(
             r#"
-            delete from ringback.idempotency i
-            using (
-                select owner_id, key_hash from ringback.idempotency
+            delete from ringback.idempotency
+            where ctid = any(array(
+                select ctid from ringback.idempotency
                 where created_at < $1 order by created_at limit $2
-                for update skip locked
-            ) old
-            where i.owner_id = old.owner_id and i.key_hash = old.key_hash
+            ))
             "#,
         )
         .bind(before)

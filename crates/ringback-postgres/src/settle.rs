@@ -3,6 +3,10 @@
 //! The live row is the token: whoever removes it from the outbox, or changes it among
 //! the retries, decides what becomes of the delivery, and does both in one statement.
 //! A result whose row is gone or differs moves nothing; its attempt is recorded alone.
+//!
+//! Live rows are found by `>=` and `<=` of their whole key, never by `=`: that could be
+//! joined either way round, and a planner that last saw the table empty reads all of it
+//! for each batch, long after it has filled up.
 
 mod rows;
 
@@ -92,8 +96,10 @@ const SETTLE_SUCCESSES: &str = r#"
         using unnest(
             $1::int2[], $2::int8[], $3::int8[], $4::int8[], $5::int4[], $6::int2[], $7::bytea[]
         ) as r (lane, event_id, subscription_id, app_id, type_id, last_code, record)
-        where o.lane = r.lane and o.event_id = r.event_id
-            and o.subscription_id = r.subscription_id
+        where (o.lane, o.event_id, o.subscription_id)
+                >= (r.lane, r.event_id, r.subscription_id)
+            and (o.lane, o.event_id, o.subscription_id)
+                <= (r.lane, r.event_id, r.subscription_id)
         returning r.event_id, r.subscription_id, r.app_id, r.type_id, r.last_code, r.record
     ), settled as (
         insert into ringback.deliveries
@@ -124,13 +130,16 @@ const SETTLE_ALL: &str = r#"
     ), from_outbox as (
         delete from ringback.outbox o using r
         where r.in_outbox and r.may_move
-            and o.lane = r.lane and o.event_id = r.event_id
-            and o.subscription_id = r.subscription_id
+            and (o.lane, o.event_id, o.subscription_id)
+                >= (r.lane, r.event_id, r.subscription_id)
+            and (o.lane, o.event_id, o.subscription_id)
+                <= (r.lane, r.event_id, r.subscription_id)
         returning r.*
     ), from_retries as (
         delete from ringback.retries q using r
         where not r.in_outbox and r.may_move and r.status <> 1
-            and q.subscription_id = r.subscription_id and q.event_id = r.event_id
+            and (q.subscription_id, q.event_id) >= (r.subscription_id, r.event_id)
+            and (q.subscription_id, q.event_id) <= (r.subscription_id, r.event_id)
             and q.attempts_made = r.was_made and q.round_start = r.was_round
         returning r.event_id, r.subscription_id, r.app_id, r.type_id, r.status, r.attempts,
             r.dead_reason, r.record,
@@ -144,7 +153,8 @@ const SETTLE_ALL: &str = r#"
             last_error = case when r.record is null then q.last_error else r.last_error end
         from r
         where not r.in_outbox and r.may_move and r.status = 1
-            and q.subscription_id = r.subscription_id and q.event_id = r.event_id
+            and (q.subscription_id, q.event_id) >= (r.subscription_id, r.event_id)
+            and (q.subscription_id, q.event_id) <= (r.subscription_id, r.event_id)
             and q.attempts_made = r.was_made and q.round_start = r.was_round
         returning r.event_id, r.subscription_id, r.attempts, r.record
     ), waits as (
@@ -193,32 +203,33 @@ const RECORD: &str = r#"
         select * from unnest($1::int8[], $2::int8[], $3::int2[], $4::int2[], $5::int2[], $6::bytea[])
             as r (event_id, subscription_id, number, last_code, last_error, record)
     ), known as materialized (
-        select d.event_id, d.subscription_id, d.attempts, d.record is null as withdrawn
+        select r.event_id, r.subscription_id, r.number, d.attempts, d.record is null as withdrawn
         from r
-        join ringback.deliveries d on d.event_id = r.event_id
-            and d.subscription_id = r.subscription_id
-        -- The bounds are for the planner: by them it leaves out days.
-        where d.event_id >= $7 and d.event_id <= $8
+        cross join lateral (
+            select attempts, record from ringback.deliveries
+            where event_id = r.event_id and subscription_id = r.subscription_id
+                -- The bounds are for the planner: by them it leaves out days.
+                and event_id >= $7 and event_id <= $8
+            limit 1
+        ) d
     ), counted as (
         update ringback.deliveries d
         set attempts = r.number, last_code = r.last_code, last_error = r.last_error
         from r
-        join known k using (event_id, subscription_id)
-        where d.event_id = r.event_id and d.subscription_id = r.subscription_id
+        where (d.event_id, d.subscription_id) >= (r.event_id, r.subscription_id)
+            and (d.event_id, d.subscription_id) <= (r.event_id, r.subscription_id)
             and d.event_id >= $7 and d.event_id <= $8
-            and k.withdrawn and d.record is null and d.attempts < r.number
-            and not exists (
-                select from ringback.retries q
+            and d.record is null and d.attempts < r.number
+            and (
+                select true from ringback.retries q
                 where q.subscription_id = r.subscription_id and q.event_id = r.event_id
-            )
+            ) is null
     )
     insert into ringback.attempts (event_id, subscription_id, number, record)
-    select r.event_id, r.subscription_id, r.number, r.record
-    from r
-    where not exists (
-        select from known k
-        where k.event_id = r.event_id and k.subscription_id = r.subscription_id
-            and k.attempts = r.number and not k.withdrawn
+    select event_id, subscription_id, number, record from r
+    where (event_id, subscription_id, number) not in (
+        select event_id, subscription_id, number from known
+        where attempts = number and not withdrawn
     )
     on conflict do nothing
 "#;

@@ -34,7 +34,10 @@ pub(crate) async fn all_of(
         ), ended as (
             select o.event_id, e.type_id, 0::int2 as attempts_made, null::int2 as last_code,
                 null::int2 as last_error
-            from unsent o join ringback.events e on e.id = o.event_id
+            from unsent o
+            cross join lateral (
+                select type_id from ringback.events where id = o.event_id limit 1
+            ) e
             union all
             select * from waiting
         )

@@ -1,7 +1,7 @@
 //! The storage contract in SQLite: one file, one process that serves it.
 //!
 //! All that writes goes through one task with one connection, which commits whatever
-//! is waiting in one transaction: see [`writer`]. All that reads has connections of
+//! is waiting in one transaction. All that reads has connections of
 //! its own, and never waits for a writer.
 //!
 //! `synchronous=FULL` in WAL mode: what was answered is on disk, also after a power

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_store::{Maintain, StoreError};
 
-use crate::{SqliteStore, failure::failed, idempotency};
+use crate::{SqliteStore, failure::failed, idempotency, writer::commit};
 
 #[async_trait]
 impl Maintain for SqliteStore {
@@ -12,11 +12,11 @@ impl Maintain for SqliteStore {
         idempotency::forget(&self.0.writer, now).await
     }
 
+    /// By way of the writer: a database that can only be read is of no use.
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("select 1")
-            .execute(&self.0.readers)
-            .await
-            .map(drop)
-            .map_err(failed)
+        commit!(self, |connection| async {
+            let alive = sqlx::query("select 1").execute(connection).await;
+            alive.map(drop).map_err(failed)
+        })
     }
 }

@@ -9,27 +9,32 @@
 #![expect(missing_docs, reason = "the name of a case is what it says")]
 
 pub mod accept;
-pub mod apps;
-pub mod attempts;
-pub mod cancel;
-pub mod deliveries;
-pub mod disable;
 pub mod duplicates;
-pub mod events;
-pub mod fence;
-pub mod hints;
-pub mod keys;
-pub mod lanes;
-pub mod maintain;
-pub mod outbox;
-pub mod replay;
-pub mod requests;
 pub mod routes;
-pub mod secrets;
-pub mod settle;
+pub mod apps;
 pub mod subscriptions;
+pub mod states;
+pub mod secrets;
+pub mod keys;
+pub mod requests;
+pub mod outbox;
+pub mod settle;
+pub mod late;
+pub mod fence;
+pub mod disable;
+pub mod events;
+pub mod deliveries;
+pub mod lists;
+pub mod attempts;
+pub mod replay;
+pub mod cancel;
 pub mod tenancy;
+pub mod lanes;
+pub mod hints;
+pub mod maintain;
 
+mod cast;
+mod ledger;
 mod scene;
 
 /// Hands the list of all cases, by file, to a macro.
@@ -52,45 +57,6 @@ macro_rules! conformance_cases {
                 an_item_that_the_database_refuses_fails_alone
                 nothing_to_accept_is_no_error
             }
-            apps {
-                an_application_is_found_as_it_was_created
-                a_slug_is_taken_once
-                one_of_twenty_gets_the_slug
-                applications_are_listed_newest_first
-                an_update_changes_what_it_names
-                an_update_of_an_older_revision_is_refused
-                a_deleted_application_is_gone_with_its_slug_free
-                deleting_an_application_ends_all_that_is_its
-            }
-            attempts {
-                a_delivery_that_was_not_sent_yet_has_no_attempts
-                attempts_are_numbered_through_every_replay
-                an_attempt_shows_the_version_it_was_sent_with
-            }
-            cancel {
-                what_waits_is_withdrawn
-                what_is_settled_is_not_withdrawn
-                a_replay_can_be_withdrawn
-                a_delivery_is_settled_or_withdrawn_never_both
-            }
-            deliveries {
-                an_unknown_delivery_is_none
-                a_status_is_read_off_where_the_row_is
-                a_parked_delivery_is_pending
-                what_a_paused_subscription_has_in_the_outbox_is_held
-                a_list_shows_live_and_settled_deliveries_newest_first
-                a_list_filters_by_status
-                every_filter_of_deliveries_must_hold
-                a_delivered_code_is_found_too
-                a_live_row_outranks_a_settled_one
-                a_cursor_stands_between_deliveries_of_one_event
-            }
-            disable {
-                disabling_makes_all_that_waits_dead
-                a_disabled_subscription_gets_no_new_deliveries
-                what_was_in_flight_is_recorded_and_stays_dead
-                disabling_twice_or_what_is_gone_is_harmless
-            }
             duplicates {
                 the_same_id_and_body_again_is_a_duplicate
                 the_same_id_with_another_body_is_refused
@@ -106,10 +72,93 @@ macro_rules! conformance_cases {
                 a_request_that_wrote_nothing_leaves_its_key_free
                 a_keyed_request_remembers_that_it_was_a_duplicate
             }
-            events {
-                an_unknown_event_is_none
-                events_are_listed_newest_first
-                every_filter_of_events_must_hold
+            routes {
+                routes_are_found_by_id_and_by_slug
+                a_route_says_which_events_go_where
+                only_active_and_paused_subscriptions_are_routes
+                every_change_raises_the_version
+                a_change_of_one_application_is_none_of_another
+                a_callbacks_subscription_raises_no_version
+            }
+            apps {
+                an_application_is_found_as_it_was_created
+                a_slug_is_taken_once
+                one_of_twenty_gets_the_slug
+                applications_are_listed_newest_first
+                an_update_changes_what_it_names
+                an_update_of_an_older_revision_is_refused
+                a_deleted_application_is_gone_with_its_slug_free
+                deleting_an_application_ends_all_that_is_its
+            }
+            subscriptions {
+                a_subscription_is_found_as_it_was_created
+                every_form_of_retry_policy_is_kept
+                an_unknown_application_gets_no_subscription
+                subscriptions_are_listed_newest_first
+                an_update_is_a_new_version_of_what_it_names
+                an_update_can_change_everything
+                an_update_of_an_older_version_is_refused
+                one_of_twenty_updates_of_the_same_version_is_done
+            }
+            states {
+                pausing_and_resuming_leave_the_configuration_alone
+                a_disabled_subscription_can_be_resumed_but_not_paused
+                pausing_holds_what_waits_and_resuming_frees_it
+                deleting_a_subscription_cancels_what_waits_for_it
+            }
+            secrets {
+                a_new_subscription_has_the_secret_it_came_with
+                a_rotated_secret_signs_on_until_its_end
+                a_second_rotation_prolongs_no_secret
+                a_rotation_without_overlap_ends_the_others_at_once
+                a_deleted_subscription_has_no_secrets_to_show
+            }
+            keys {
+                a_key_is_found_by_its_hash
+                a_key_may_have_any_scopes
+                a_revoked_key_is_none
+                keys_are_listed_newest_first
+                an_application_sees_and_revokes_its_own_keys
+            }
+            requests {
+                a_request_is_done_once_and_its_answer_remembered
+                a_key_with_another_requests_body_is_reused
+                two_api_keys_may_use_the_same_value
+                a_request_without_an_answer_never_began
+                a_request_that_never_finished_is_forgotten_after_a_minute
+                an_answered_request_is_not_forgotten_after_a_minute
+                one_of_twenty_callers_is_told_to_do_it
+            }
+            outbox {
+                a_lane_is_read_oldest_first_from_its_cursor
+                reading_changes_nothing
+                payloads_of_kept_events_come_in_any_order
+                waiting_says_when_each_subscriptions_first_retry_is_due
+                due_retries_come_first_due_first
+                the_limit_of_due_retries_is_per_subscription
+                a_sending_state_is_what_the_subscription_is_now
+                deleted_subscriptions_have_a_sending_state_and_unknown_ones_none
+                what_changed_since_is_named
+                parked_rows_wait_in_the_retries
+            }
+            settle {
+                a_first_success_is_one_row
+                a_failed_first_attempt_waits_to_be_tried_again
+                an_attempt_without_an_answer_has_an_error_alone
+                a_retry_that_succeeds_is_settled_with_all_its_attempts
+                a_delivery_that_is_out_of_attempts_is_dead
+                what_is_not_to_be_sent_is_settled_without_an_attempt
+                a_result_settles_only_the_delivery_it_names
+                hundreds_are_settled_at_once
+            }
+            late {
+                a_batch_that_is_settled_twice_changes_nothing_more
+                a_row_that_was_cancelled_in_flight_stays_cancelled
+                an_older_result_does_not_settle_a_replay
+                a_result_of_an_attempt_that_is_settled_moves_nothing
+                what_cannot_move_does_not_keep_others_from_moving
+                two_results_of_one_delivery_are_settled_in_their_order
+                a_batch_that_is_settled_twenty_times_at_once_is_settled_once
             }
             fence {
                 a_deposed_owner_settles_only_its_successes
@@ -118,16 +167,57 @@ macro_rules! conformance_cases {
                 lanes_are_fenced_one_by_one
                 an_owner_whose_lanes_nobody_took_settles_all
             }
-            hints {
-                a_hint_reaches_every_listener
-                a_flood_of_hints_blocks_nobody_and_is_heard
+            disable {
+                disabling_makes_all_that_waits_dead
+                a_disabled_subscription_gets_no_new_deliveries
+                what_was_in_flight_is_recorded_and_stays_dead
+                disabling_twice_or_what_is_gone_is_harmless
             }
-            keys {
-                a_key_is_found_by_its_hash
-                a_key_may_have_any_scopes
-                a_revoked_key_is_none
-                keys_are_listed_newest_first
-                an_application_sees_and_revokes_its_own_keys
+            events {
+                an_unknown_event_is_none
+                events_are_listed_newest_first
+                every_filter_of_events_must_hold
+            }
+            deliveries {
+                an_unknown_delivery_is_none
+                a_status_is_read_off_where_the_row_is
+                a_parked_delivery_is_pending
+                what_a_paused_subscription_has_in_the_outbox_is_held
+            }
+            lists {
+                a_list_shows_live_and_settled_deliveries_newest_first
+                a_list_filters_by_status
+                every_filter_of_deliveries_must_hold
+                a_delivered_code_is_found_too
+                a_live_row_outranks_a_settled_one
+                a_cursor_stands_between_deliveries_of_one_event
+            }
+            attempts {
+                a_delivery_that_was_not_sent_yet_has_no_attempts
+                attempts_are_numbered_through_every_replay
+                an_attempt_shows_the_version_it_was_sent_with
+            }
+            replay {
+                a_settled_delivery_is_due_at_once
+                one_that_was_cancelled_before_it_was_sent_is_sent
+                one_that_waits_for_a_retry_is_due_at_once_in_its_round
+                one_that_is_pending_has_nothing_to_do
+                twenty_replays_at_once_are_one
+                nothing_is_replayed_while_its_subscription_cannot_get_it
+                what_is_no_longer_kept_is_not_replayed
+                an_unknown_delivery_is_not_replayed
+            }
+            cancel {
+                what_waits_is_withdrawn
+                what_is_settled_is_not_withdrawn
+                a_replay_can_be_withdrawn
+                a_delivery_is_settled_or_withdrawn_never_both
+            }
+            tenancy {
+                a_foreign_subscription_does_not_exist
+                a_foreign_event_does_not_exist
+                a_foreign_delivery_does_not_exist
+                an_owner_may_do_everything_within
             }
             lanes {
                 a_process_that_comes_back_gets_its_number_at_once
@@ -142,93 +232,15 @@ macro_rules! conformance_cases {
                 a_thousand_and_twenty_four_nodes_are_all_there_can_be
                 the_databases_clock_goes_forward
             }
+            hints {
+                a_hint_reaches_every_listener
+                a_flood_of_hints_blocks_nobody_and_is_heard
+            }
             maintain {
                 a_database_that_answers_is_ready
                 many_nodes_may_tend_at_once_and_again
                 the_next_day_is_ready_before_it_comes
                 keys_are_remembered_for_a_day_and_then_forgotten
-            }
-            outbox {
-                a_lane_is_read_oldest_first_from_its_cursor
-                reading_changes_nothing
-                payloads_of_kept_events_come_in_any_order
-                waiting_says_when_each_subscriptions_first_retry_is_due
-                due_retries_come_first_due_first
-                the_limit_of_due_retries_is_per_subscription
-                a_sending_state_is_what_the_subscription_is_now
-                deleted_subscriptions_have_a_sending_state_and_unknown_ones_none
-                what_changed_since_is_named
-                parked_rows_wait_in_the_retries
-            }
-            replay {
-                a_settled_delivery_is_due_at_once
-                one_that_was_cancelled_before_it_was_sent_is_sent
-                one_that_waits_for_a_retry_is_due_at_once_in_its_round
-                one_that_is_pending_has_nothing_to_do
-                twenty_replays_at_once_are_one
-                nothing_is_replayed_while_its_subscription_cannot_get_it
-                what_is_no_longer_kept_is_not_replayed
-                an_unknown_delivery_is_not_replayed
-            }
-            requests {
-                a_request_is_done_once_and_its_answer_remembered
-                a_key_with_another_requests_body_is_reused
-                two_api_keys_may_use_the_same_value
-                a_request_without_an_answer_never_began
-                a_request_that_never_finished_is_forgotten_after_a_minute
-                an_answered_request_is_not_forgotten_after_a_minute
-                one_of_twenty_callers_is_told_to_do_it
-            }
-            routes {
-                routes_are_found_by_id_and_by_slug
-                a_route_says_which_events_go_where
-                only_active_and_paused_subscriptions_are_routes
-                every_change_raises_the_version
-                a_change_of_one_application_is_none_of_another
-                a_callbacks_subscription_raises_no_version
-            }
-            secrets {
-                a_new_subscription_has_the_secret_it_came_with
-                a_rotated_secret_signs_on_until_its_end
-                a_second_rotation_prolongs_no_secret
-                a_rotation_without_overlap_ends_the_others_at_once
-                a_deleted_subscription_has_no_secrets_to_show
-            }
-            settle {
-                a_first_success_is_one_row
-                a_failed_first_attempt_waits_to_be_tried_again
-                an_attempt_without_an_answer_has_an_error_alone
-                a_retry_that_succeeds_is_settled_with_all_its_attempts
-                a_delivery_that_is_out_of_attempts_is_dead
-                what_is_not_to_be_sent_is_settled_without_an_attempt
-                a_batch_that_is_settled_twice_changes_nothing_more
-                a_row_that_was_cancelled_in_flight_stays_cancelled
-                an_older_result_does_not_settle_a_replay
-                a_result_settles_only_the_delivery_it_names
-                what_cannot_move_does_not_keep_others_from_moving
-                two_results_of_one_delivery_are_settled_in_their_order
-                a_batch_that_is_settled_twenty_times_at_once_is_settled_once
-                hundreds_are_settled_at_once
-            }
-            subscriptions {
-                a_subscription_is_found_as_it_was_created
-                every_form_of_retry_policy_is_kept
-                an_unknown_application_gets_no_subscription
-                subscriptions_are_listed_newest_first
-                an_update_is_a_new_version_of_what_it_names
-                an_update_can_change_everything
-                an_update_of_an_older_version_is_refused
-                one_of_twenty_updates_of_the_same_version_is_done
-                pausing_and_resuming_leave_the_configuration_alone
-                a_disabled_subscription_can_be_resumed_but_not_paused
-                pausing_holds_what_waits_and_resuming_frees_it
-                deleting_a_subscription_cancels_what_waits_for_it
-            }
-            tenancy {
-                a_foreign_subscription_does_not_exist
-                a_foreign_event_does_not_exist
-                a_foreign_delivery_does_not_exist
-                an_owner_may_do_everything_within
             }
         }
     };

@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub struct Settings {
     /// Where everything is stored: `sqlite:FILE` or `postgres://…`
     #[arg(long, env = "RINGBACK_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    pub database_url: Option<DatabaseUrl>,
+    pub database_url: Option<Secret>,
 
     /// The address to listen on [default: 127.0.0.1:7464]
     #[arg(long, env = "RINGBACK_LISTEN", value_name = "ADDRESS")]
@@ -78,8 +78,7 @@ pub enum Role {
 }
 
 /// Where everything is stored. Its `Debug` hides the password.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, PartialEq, Eq)]
 pub enum DatabaseUrl {
     /// A file of SQLite.
     Sqlite(PathBuf),
@@ -87,8 +86,10 @@ pub enum DatabaseUrl {
     Postgres(String),
 }
 
-/// A secret given by the environment.
-#[derive(Clone)]
+/// A setting that is, or holds, a secret. Any text is one, so that nothing that reads
+/// settings has a reason to quote it.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
 pub struct Secret(pub String);
 
 const FILE: &str = "ringback.toml";
@@ -135,8 +136,15 @@ impl Settings {
     }
 
     /// Where everything is stored: `sqlite:ringback.db` unless set.
-    pub fn database(&self) -> DatabaseUrl {
-        self.database_url.clone().unwrap_or_else(|| DatabaseUrl::Sqlite("ringback.db".into()))
+    ///
+    /// # Errors
+    ///
+    /// If what is set is no such URL.
+    pub fn database(&self) -> anyhow::Result<DatabaseUrl> {
+        match &self.database_url {
+            Some(Secret(url)) => url.parse().map_err(anyhow::Error::msg).context("database_url"),
+            None => Ok(DatabaseUrl::Sqlite("ringback.db".into())),
+        }
     }
 
     /// The address to listen on.
@@ -150,11 +158,9 @@ impl Settings {
     }
 }
 
-impl TryFrom<String> for DatabaseUrl {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
@@ -177,8 +183,9 @@ impl std::fmt::Debug for DatabaseUrl {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
             Self::Postgres(url) => {
-                let host = url.rsplit_once('@').map_or("", |(_, rest)| rest);
-                write!(f, "postgres://***@{}", host.split('?').next().unwrap_or_default())
+                let address = url.split('?').next().unwrap_or_default();
+                let host = address.rsplit_once('@').map_or("", |(_, rest)| rest);
+                write!(f, "postgres://***@{host}")
             }
         }
     }
@@ -248,7 +255,8 @@ mod tests {
             "database_url = 'sqlite:/var/lib/ringback.db'\negress_allow_cidr = ['10.0.0.0/8']\nroles = ['api']",
         )
         .unwrap();
-        assert_eq!(settings.database(), DatabaseUrl::Sqlite("/var/lib/ringback.db".into()));
+        let database = DatabaseUrl::Sqlite("/var/lib/ringback.db".into());
+        assert_eq!(settings.database().unwrap(), database);
         assert!(settings.has_role(Role::Api) && !settings.has_role(Role::Dispatcher));
 
         let error = from_toml("databse_url = 'x'").unwrap_err().to_string();
@@ -269,12 +277,15 @@ mod tests {
             ("sqlite:a.db", "sqlite:a.db"),
             ("sqlite:///var/a.db", "sqlite:/var/a.db"),
             ("postgres://ana:pa55@db.example/ringback", "postgres://***@db.example/ringback"),
+            ("postgres://ana@db.example/x?password=p@55", "postgres://***@db.example/x"),
         ];
         for (url, printed) in cases {
             assert_eq!(format!("{:?}", url.parse::<DatabaseUrl>().unwrap()), printed);
         }
-        for bad in ["", "mysql://x", "sqlite:", "ringback.db"] {
-            assert!(bad.parse::<DatabaseUrl>().is_err(), "{bad}");
+        for bad in ["", "mysql://x", "sqlite:", "ringback.db", "postgres:/ana:pa55@x"] {
+            let settings = Settings { database_url: Some(bad.into()), ..Settings::default() };
+            let error = format!("{:#}", settings.database().unwrap_err());
+            assert!(error.starts_with("database_url: use `sqlite:FILE`"), "{error}");
         }
     }
 }

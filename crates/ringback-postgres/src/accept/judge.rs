@@ -183,7 +183,11 @@ pub(crate) async fn look_up(
         r#"
         select i.owner_id, i.key_hash, i.body_hash, i.created_at, i.event_id, i.deliveries, i.answer
         from unnest($1::int8[], $2::bytea[]) as k (owner_id, key_hash)
-        join ringback.idempotency i on i.owner_id = k.owner_id and i.key_hash = k.key_hash
+        cross join lateral (
+            select * from ringback.idempotency
+            where owner_id = k.owner_id and key_hash = k.key_hash
+            limit 1
+        ) i
         "#,
     )
     .bind(owners)

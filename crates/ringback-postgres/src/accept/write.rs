@@ -360,9 +360,8 @@ fn bind_keys(query: Bound, plans: &[Plan], now: DateTime<Utc>) -> Bound {
 const WRITE_PLAIN: &str = r#"
     with stale as (
         select p.app_id, p.version from unnest($1::int8[], $2::int8[]) as p (app_id, version)
-        where not exists (
-            select from ringback.apps a
-            where a.id = p.app_id and a.version = p.version and a.deleted_at is null
+        where p.version is distinct from (
+            select a.version from ringback.apps a where a.id = p.app_id and a.deleted_at is null
         )
     ), written as (
         insert into ringback.events
@@ -385,9 +384,8 @@ const WRITE_PLAIN: &str = r#"
 const WRITE_ALL: &str = r#"
     with stale as (
         select p.app_id, p.version from unnest($1::int8[], $2::int8[]) as p (app_id, version)
-        where not exists (
-            select from ringback.apps a
-            where a.id = p.app_id and a.version = p.version and a.deleted_at is null
+        where p.version is distinct from (
+            select a.version from ringback.apps a where a.id = p.app_id and a.deleted_at is null
         )
     ), key as materialized (
         select * from unnest(

@@ -103,8 +103,13 @@ async fn list_in(
         return Ok(empty());
     }
     let mut page = empty();
-    // As many rows per strand as the page has are enough, unless few of them match.
-    for depth in [search.wanted(), EXAMINED] {
+    // As many rows per strand as the page has are enough, unless few of them match. Of
+    // named events there is not much to examine.
+    let depths = [search.wanted(), EXAMINED];
+    for depth in depths
+        .into_iter()
+        .skip(usize::from(search.events.is_some()))
+    {
         let mut parts = search.parts(&mut tx, depth).await?;
         parts.extend(labelled.map(|down_to| Part {
             rows: Vec::new(),
@@ -165,16 +170,13 @@ impl Search {
             self.before = self.before.min(end);
         }
         if let Some(label) = &filter.label {
-            let range = (self.from, self.before.event);
+            let range = (self.from, last_before(self.before));
             let count = self.limit.clamp(1, LABELLED);
             let events = labels::events_with(tx, self.app, label, range, count).await?;
             let last = events.last().filter(|_| events.len() == count);
             let down_to = last.map(|(event, _)| first_of(*event));
             self.events = Some(events);
-            return Ok(Some(Part {
-                rows: Vec::new(),
-                down_to,
-            }));
+            return Ok(down_to);
         }
         if let Some(event) = filter.event {
             let app: Option<i64> =
@@ -276,12 +278,9 @@ impl Search {
         let rows = self.bind(statement.rows, examined);
         let rows = rows.fetch_all(&mut **tx).await.map_err(failed)?;
         let mut rows: Vec<Delivery> = rows.iter().map(read).collect::<Result<_, _>>()?;
-        // Naming their types may have put them into another order.
+        // Their order is the statement's as a rule, but only its inside promises it.
         rows.sort_unstable_by_key(|row| Reverse(row.id));
-        let mut down_to = rows
-            .last()
-            .filter(|_| rows.len() == wanted)
-            .map(|row| row.id);
+        let mut down_to = rows.get(self.limit).map(|row| row.id);
         if down_to.is_none() || strands > 1 {
             let edge = self.bind(statement.edge, examined);
             let edge = edge.fetch_optional(&mut **tx).await.map_err(failed)?;
@@ -326,6 +325,15 @@ const fn first_of(event: EventId) -> DeliveryId {
     DeliveryId {
         event,
         subscription: SubscriptionId::MIN,
+    }
+}
+
+/// The last event with something behind this pair.
+const fn last_before(pair: DeliveryId) -> EventId {
+    if pair.subscription.get() > SubscriptionId::MIN.get() {
+        pair.event
+    } else {
+        EventId::new(pair.event.get() - 1)
     }
 }
 

@@ -4,6 +4,9 @@
 //! that index that are in order each, like one per lane. From each strand at most `$4`
 //! rows are examined, so no list reads a table, however little of it matches.
 //!
+//! What belongs to a row is asked for in a subquery or behind a `limit`, not joined: a
+//! join could be turned round, and would lose the order that the first `$5` come in.
+//!
 //! | | |
 //! |---|---|
 //! | `$1` | the first event |
@@ -34,7 +37,9 @@ macro_rules! statement {
     ($strands:expr, $body:expr, $columns:expr, $extra:expr) => {
         Statement {
             rows: concat!(
-                "select p.event_id, p.subscription_id, p.app_id, t.name, p.status, p.attempts, ",
+                "select p.event_id, p.subscription_id, p.app_id, ",
+                "(select name from ringback.event_types where id = p.type_id), ",
+                "p.status, p.attempts, ",
                 "p.due_at, p.last_code, p.last_error, p.dead_reason, p.settled_at from (",
                 "select * from (select q.event_id, q.subscription_id, ",
                 $columns,
@@ -53,7 +58,7 @@ macro_rules! statement {
                 " and ($10::int2 is null or last_code between $10 and $11)",
                 " and ($12::int2 is null or last_error = $12)",
                 " order by event_id desc, subscription_id desc limit $5",
-                ") p join ringback.event_types t on t.id = p.type_id"
+                ") p"
             ),
             edge: concat!(
                 "select q.event_id, q.subscription_id from ",
@@ -80,7 +85,8 @@ macro_rules! outbox {
             "e.app_id, e.type_id, 0::int2 as status, 0::int2 as attempts, \
              null::timestamptz as due_at, null::int2 as last_code, null::int2 as last_error, \
              null::int2 as dead_reason, null::timestamptz as settled_at",
-            "join ringback.events e on e.id = q.event_id"
+            "cross join lateral (select app_id, type_id from ringback.events \
+             where id = q.event_id limit 1) e"
         )
     };
 }
@@ -90,7 +96,6 @@ macro_rules! retries {
         statement!(
             $strands,
             concat!("select * from ringback.retries where ", $condition),
-            // Asked per row, and only when it matters: a join would undo the order.
             "q.app_id, q.type_id, \
              case when (select k.status from ringback.subscriptions k \
              where k.id = q.subscription_id) = 1 then 4::int2 \
@@ -114,8 +119,8 @@ macro_rules! settled {
             "q.app_id, q.type_id, q.status, q.attempts, null::timestamptz as due_at, \
              q.last_code, q.last_error, q.dead_reason, q.settled_at",
             // A live row outranks a settled one.
-            "where not exists (select from ringback.retries r \
-             where r.subscription_id = q.subscription_id and r.event_id = q.event_id)"
+            "where (select true from ringback.retries r \
+             where r.subscription_id = q.subscription_id and r.event_id = q.event_id) is null"
         )
     };
 }

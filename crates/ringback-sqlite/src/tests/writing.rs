@@ -60,6 +60,26 @@ async fn a_command_that_fails_is_undone_and_its_neighbours_are_not() {
 }
 
 #[tokio::test]
+async fn nobody_is_told_that_it_is_done_when_the_commit_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = fresh(&folder).await;
+    // A reference to nothing, looked at when it is committed.
+    let dangling = "pragma defer_foreign_keys = on; \
+                    insert into keys (id, hash, name, scopes, app_id, created_at) \
+                    values (1, zeroblob(32), '', '', 99, 0)";
+    let (created, failed) = tokio::join!(
+        store.create_app(new_app(APP), start()),
+        execute(&store, dangling),
+    );
+    for error in [created.unwrap_err(), failed.unwrap_err()] {
+        assert!(matches!(error, StoreError::Unavailable(_)), "{error}");
+    }
+    assert!(slugs(&store).await.is_empty());
+    store.create_app(new_app(APP), start()).await.unwrap();
+    assert_eq!(slugs(&store).await.len(), 1);
+}
+
+#[tokio::test]
 async fn what_a_caller_asked_for_is_done_when_it_goes_away() {
     let folder = tempfile::tempdir().unwrap();
     let store = fresh(&folder).await;

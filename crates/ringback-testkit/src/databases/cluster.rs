@@ -132,7 +132,8 @@ impl PrivatePostgres {
         self.folder.path().join(name).display().to_string()
     }
 
-    fn log(&self) -> String {
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 }

@@ -34,7 +34,7 @@ pub struct CreateArgs {
 ///
 /// If the database cannot be opened, or there is no such application.
 pub async fn run(settings: &Settings, args: &CreateArgs, format: Format) -> anyhow::Result<()> {
-    let database = Database::open(&settings.database()).await?;
+    let database = Database::open(&settings.database()?).await?;
     database.migrate().await?;
     let store = database.store();
     let app = match &args.app {

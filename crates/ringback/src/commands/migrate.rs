@@ -8,7 +8,7 @@ use crate::{database::Database, settings::Settings};
 ///
 /// If the database cannot be opened, or a migration fails.
 pub async fn run(settings: &Settings, plan: bool) -> anyhow::Result<()> {
-    let database = Database::open(&settings.database()).await?;
+    let database = Database::open(&settings.database()?).await?;
     let (names, verb) = if plan {
         (database.pending_migrations().await?, "would apply")
     } else {

@@ -27,7 +27,7 @@ use crate::{
 /// If it cannot start.
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let vault = Arc::new(secrets::vault(settings)?);
-    let url = settings.database();
+    let url = settings.database()?;
     if matches!(url, DatabaseUrl::Sqlite(_))
         && !(settings.has_role(Role::Api) && settings.has_role(Role::Dispatcher))
     {
@@ -42,7 +42,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let clock = Clock::running(store.now().await?);
     let listener = bind(settings).await?;
     let service = Service::start(config(settings, listener)?, store, vault, clock).await?;
-    announce(settings, &service);
+    announce(settings, &url, &service);
     stop_signal().await?;
     tracing::info!("stopping: what is under way ends first");
     tokio::select! {
@@ -126,7 +126,7 @@ async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
     Ok(Some(listener.with_context(|| format!("cannot listen on {address}"))?))
 }
 
-fn announce(settings: &Settings, service: &Service) {
+fn announce(settings: &Settings, url: &DatabaseUrl, service: &Service) {
     // What opens the address guard is said at every start, so that nobody forgets it.
     for range in settings.egress_allow_cidr.iter().flatten() {
         tracing::warn!(%range, "deliveries may go to this range: it was opened by a setting");
@@ -134,7 +134,7 @@ fn announce(settings: &Settings, service: &Service) {
     if settings.egress_allow_http == Some(true) {
         tracing::warn!("deliveries may go over plain http: it was opened by a setting");
     }
-    let database = format!("{:?}", settings.database());
+    let database = format!("{url:?}");
     match service.api_addr() {
         Some(address) => tracing::info!(%address, database, "ready"),
         None => tracing::info!(database, "ready"),

@@ -1,0 +1,172 @@
+//! Clients that go away in the middle of a publish, ten thousand of them (R16): a
+//! dropped request must leave nothing behind, least of all an open transaction.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ringback_testkit::{databases::PrivatePostgres, fresh_sqlite};
+use serde_json::json;
+use sqlx::{Connection, PgConnection};
+use tokio::{
+    io::AsyncWriteExt,
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::harness::{
+    Inbox, Outcome, Plan, Post, Server, connect, nothing_is_lost, server_address, undisturbed,
+};
+
+const APP: &str = "storm";
+const ABORTS: usize = 10_000;
+/// How many are under way at once.
+const AT_ONCE: usize = 64;
+/// Publishes after the storm.
+const AFTERWARDS: usize = 1_000;
+/// A session that was left in a transaction is one that idles in it for longer.
+const LEFT: Duration = Duration::from_secs(1);
+
+/// Where a client resets its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    AfterHead,
+    AfterHalfOfTheBody,
+    /// After the whole body and this much time, so that it is being handled.
+    AfterTheBody(Duration),
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_away_leave_sqlite_working() {
+    let _undisturbed = undisturbed().await;
+    let store = fresh_sqlite().await;
+    let (server, _) = survives(store.url()).await;
+    assert_eq!(server.terminate(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_go_away_leave_no_transaction_open_on_postgres() {
+    let _undisturbed = undisturbed().await;
+    let cluster = PrivatePostgres::start();
+    let (server, over) = survives(&cluster.url()).await;
+    sleep_until(over + LEFT).await;
+    let mut database = PgConnection::connect(&cluster.url()).await.unwrap();
+    let left: Vec<String> = sqlx::query_scalar(
+        "select state || ': ' || query from pg_stat_activity \
+         where state like 'idle in transaction%' and now() - state_change > interval '1 second'",
+    )
+    .fetch_all(&mut database)
+    .await
+    .unwrap();
+    assert!(left.is_empty(), "left open: {left:#?}");
+    // 25P02: a statement came into a transaction that had failed.
+    let log = cluster.log();
+    let aborted = log.lines().find(|line| line.contains("current transaction is aborted"));
+    assert_eq!(aborted, None);
+    assert_eq!(server.terminate(), Some(0));
+}
+
+/// Answers the service, and when the storm was over.
+async fn survives(database_url: &str) -> (Server, Instant) {
+    let server = Server::spawn(database_url, &[]);
+    let inbox = Inbox::start().await;
+    server.api.app(APP).await;
+    let subscription = inbox.subscribe(&server.api, APP, json!({"max_in_flight": 100})).await;
+    let plan = Plan::new(APP, 1, 1);
+    let mut posts = storm(&server, &plan).await;
+    let over = Instant::now();
+
+    let mut connection = connect(&server.api).await.unwrap();
+    for _ in 0..AFTERWARDS {
+        let post = plan.post(&mut connection).await;
+        assert!(post.accepted().is_some(), "{post:?}");
+        posts.push(post);
+    }
+    nothing_is_lost(&server.api, APP, &inbox, &posts, |_| vec![subscription]).await;
+    assert!(inbox.look(|books| books.repeats()).is_empty());
+    let errors: Vec<String> = server.log();
+    let errors: Vec<_> = errors.iter().filter(|line| line.contains("ERROR")).collect();
+    assert!(errors.is_empty(), "{errors:#?}");
+    (server, over)
+}
+
+/// Answers what may have been accepted: only what was sent whole.
+async fn storm(server: &Server, plan: &Plan) -> Vec<Post> {
+    let index = Arc::new(AtomicUsize::new(0));
+    let mut clients = JoinSet::new();
+    for _ in 0..AT_ONCE {
+        let client = Client {
+            address: server_address(&server.api),
+            key: server.api.key().to_owned(),
+            plan: plan.clone(),
+        };
+        let index = Arc::clone(&index);
+        clients.spawn(async move {
+            let mut whole = Vec::new();
+            while let Some(cut) = cut(index.fetch_add(1, Ordering::Relaxed)) {
+                let post = client.post_and_reset(cut).await.unwrap();
+                whole.extend(matches!(cut, Cut::AfterTheBody(_)).then_some(post));
+            }
+            whole
+        });
+    }
+    clients.join_all().await.concat()
+}
+
+/// Where the n-th is cut, while there are more to come.
+fn cut(index: usize) -> Option<Cut> {
+    let kinds = [
+        Cut::AfterHead,
+        Cut::AfterHalfOfTheBody,
+        // From before the body is read to after the event is stored.
+        Cut::AfterTheBody(Duration::from_micros(index as u64 % 17 * 300)),
+    ];
+    (index < ABORTS).then(|| kinds[index % kinds.len()])
+}
+
+struct Client {
+    address: SocketAddr,
+    key: String,
+    plan: Plan,
+}
+
+impl Client {
+    #[expect(clippy::disallowed_methods, reason = "a test talks to its own service")]
+    async fn post_and_reset(&self, cut: Cut) -> io::Result<Post> {
+        let (number, body) = self.plan.next();
+        let head = format!(
+            "POST /v1/events HTTP/1.1\r\nhost: {}\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            self.address,
+            self.key,
+            body.len()
+        );
+        let sent = match cut {
+            Cut::AfterHead => 0,
+            Cut::AfterHalfOfTheBody => body.len() / 2,
+            Cut::AfterTheBody(_) => body.len(),
+        };
+        let began = Instant::now();
+        let mut stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&[head.as_bytes(), &body.as_bytes()[..sent]].concat()).await?;
+        if let Cut::AfterTheBody(wait) = cut {
+            sleep(wait).await;
+        }
+        // Dropped now, it sends RST instead of FIN.
+        stream.set_zero_linger()?;
+        Ok(Post {
+            number,
+            began,
+            took: began.elapsed(),
+            outcome: Outcome::Broken,
+        })
+    }
+}
