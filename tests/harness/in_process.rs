@@ -84,12 +84,6 @@ impl Ringback {
         self.clock.advance(time);
     }
 
-    /// Moves the clock to `time`, which an API answer named.
-    pub(crate) fn pass_until(&self, time: &str) {
-        let time: DateTime<Utc> = time.parse().unwrap();
-        self.pass((time - self.clock.now()).to_std().unwrap_or_default());
-    }
-
     /// Moves the clock, and waits until the service has its lease again.
     pub(crate) async fn later(&self, time: Duration) {
         self.pass(time);

@@ -88,6 +88,9 @@ const SESSION: [(&str, &str); 9] = [
     ("client_min_messages", "warning"),
 ];
 
+/// A connection that was not used for so long is asked whether it is still there.
+const RESTED: Duration = Duration::from_secs(1);
+
 /// The settings that keep a commit on disk.
 const SAFETY: [&str; 2] = ["fsync", "full_page_writes"];
 
@@ -127,16 +130,19 @@ pub(crate) async fn check_server(
     refuse_unsafe([&fsync, &full_page_writes])
 }
 
-/// Pools for `max_connections` long-lived connections; none is made yet.
+/// A pool of long-lived connections; none is made yet.
 pub(crate) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
-        .min_connections(0)
         .max_lifetime(None)
         .idle_timeout(Duration::from_secs(300))
         .acquire_timeout(Duration::from_secs(10))
-        // It would cost a round trip each time; a dead connection shows soon enough.
+        // It would cost a round trip each time; only what has rested may be dead unseen.
         .test_before_acquire(false)
+        .before_acquire(|connection, history| {
+            let rested = history.idle_for >= RESTED;
+            Box::pin(async move { Ok(!rested || connection.ping().await.is_ok()) })
+        })
         .connect_lazy_with(options)
 }
 

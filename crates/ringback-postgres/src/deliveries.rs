@@ -10,7 +10,7 @@ use ringback_model::{
     AppId, AttemptError, DeadReason, DeliveryId, DeliveryStatus, Lane, SubscriptionStatus,
 };
 use ringback_store::{Delivery, Source, StoreError, Within};
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{PgPool, Row, postgres::PgRow};
 
 pub(crate) use self::list::list;
 use crate::{

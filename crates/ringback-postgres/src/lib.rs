@@ -3,7 +3,7 @@
 //! One file per step or noun; here is which method of the contract is where. The SQL
 //! is constant and run as it stands. Single statements are preferred: they commit by
 //! themselves, so nobody can stop between two of them. What needs several runs in
-//! [`transaction`], the only place that begins one.
+//! `transaction`, the only place that begins one.
 //!
 //! Times come in from callers, by the database's clock; nothing here reads another.
 

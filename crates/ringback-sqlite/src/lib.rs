@@ -1,8 +1,8 @@
 //! The storage contract in SQLite: one file, one process that serves it.
 //!
 //! All that writes goes through one task with one connection, which commits whatever
-//! is waiting in one transaction. All that reads has connections of
-//! its own, and never waits for a writer.
+//! is waiting in one transaction. All that reads has connections of its own, and
+//! never waits for a writer.
 //!
 //! `synchronous=FULL` in WAL mode: what was answered is on disk, also after a power
 //! cut. Times are kept in Unix milliseconds.

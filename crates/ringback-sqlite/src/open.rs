@@ -16,9 +16,7 @@ use crate::{park, settle};
 
 /// How long a connection waits for another process that writes.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Wastes less of a page on events of 1 KiB than the default of 4 KiB does.
-const PAGE_BYTES: u32 = 8192;
-/// How many pages the write-ahead log gathers before they go into the file.
+/// How many 4 KiB pages the write-ahead log gathers before they go into the file.
 const CHECKPOINT_PAGES: &str = "4000";
 /// How many rows the driver may be ahead of whoever reads them.
 const ROWS_AHEAD: usize = 512;
@@ -119,7 +117,6 @@ pub(crate) fn readers(options: &SqliteOptions) -> SqlitePool {
 /// How a connection that writes is opened.
 pub(crate) fn writing(path: &Path) -> SqliteConnectOptions {
     common(path)
-        .page_size(PAGE_BYTES)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)

@@ -32,9 +32,15 @@ struct Anchor {
 
 impl Clock {
     /// A clock that runs, beginning at the database's time `now`.
-    #[expect(clippy::disallowed_methods, reason = "this is where monotonic time is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where monotonic time is read"
+    )]
     pub fn running(now: DateTime<Utc>) -> Self {
-        Self(Arc::new(Kind::Running(Mutex::new(Anchor { read_at: Instant::now(), time: now }))))
+        Self(Arc::new(Kind::Running(Mutex::new(Anchor {
+            read_at: Instant::now(),
+            time: now,
+        }))))
     }
 
     /// A clock that stands still until [`Self::advance`] is called.
@@ -52,7 +58,10 @@ impl Clock {
 
     /// Seconds since 1970 by this machine's own clock: what receivers compare
     /// `webhook-timestamp` with. A manual clock gives its own time.
-    #[expect(clippy::disallowed_methods, reason = "this is where the wall clock is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the wall clock is read"
+    )]
     pub fn unix_seconds(&self) -> i64 {
         match &*self.0 {
             Kind::Running(_) => Utc::now().timestamp(),
@@ -62,12 +71,18 @@ impl Clock {
 
     /// Sets a running clock by a fresh reading of the database's. A manual one
     /// takes no notice.
-    #[expect(clippy::disallowed_methods, reason = "this is where monotonic time is read")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where monotonic time is read"
+    )]
     pub fn set(&self, database_now: DateTime<Utc>) {
         if let Kind::Running(anchor) = &*self.0 {
             let mut anchor = anchor.lock().unwrap_or_else(PoisonError::into_inner);
             let time = database_now.max(read(*anchor));
-            *anchor = Anchor { read_at: Instant::now(), time };
+            *anchor = Anchor {
+                read_at: Instant::now(),
+                time,
+            };
         }
     }
 
@@ -103,7 +118,10 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "this is where monotonic time is read")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where monotonic time is read"
+)]
 fn read(anchor: Anchor) -> DateTime<Utc> {
     anchor.time + Instant::now().duration_since(anchor.read_at)
 }

@@ -50,7 +50,15 @@ pub fn handover(capacity: usize) -> (HandOver, HandOverReceiver) {
         transit: transit.clone(),
         missed: Arc::clone(&missed),
     };
-    (handover, HandOverReceiver { receiver, owned, transit, missed })
+    (
+        handover,
+        HandOverReceiver {
+            receiver,
+            owned,
+            transit,
+            missed,
+        },
+    )
 }
 
 impl HandOver {
@@ -145,7 +153,10 @@ impl Transit {
         let number = open.next;
         open.next += 1;
         open.open.insert(number);
-        Ticket { transit: self.clone(), number }
+        Ticket {
+            transit: self.clone(),
+            number,
+        }
     }
 
     /// The present: behind all that has begun.
@@ -169,7 +180,11 @@ pub struct Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut open = self.transit.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self
+            .transit
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         open.open.remove(&self.number);
     }
 }

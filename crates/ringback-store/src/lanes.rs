@@ -33,11 +33,8 @@ pub trait Lanes: Send + Sync {
     /// Renews the lease to `now` + [`NodeLease::LENGTH`]. `None` if its number was
     /// given away or registered anew: sending must stop then. A lease that only
     /// expired is renewed, with whatever lanes nobody took meanwhile.
-    async fn beat(
-        &self,
-        lease: &NodeLease,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Beat>, StoreError>;
+    async fn beat(&self, lease: &NodeLease, now: DateTime<Utc>)
+    -> Result<Option<Beat>, StoreError>;
 
     /// Takes those of `lanes` that no live lease holds; answers which were taken.
     async fn take(

@@ -26,8 +26,8 @@ pub use accept::{
 mod registry;
 pub use registry::{
     App, AppChange, BegunRequest, Changed, CreatedApp, Key, NewApp, NewKey, NewSubscription,
-    Registry, StoredSecret, Subscription, SubscriptionChange, SubscriptionConfig,
-    SubscriptionKind, Within,
+    Registry, StoredSecret, Subscription, SubscriptionChange, SubscriptionConfig, SubscriptionKind,
+    Within,
 };
 
 mod history;

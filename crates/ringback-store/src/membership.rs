@@ -1,8 +1,6 @@
 //! One process's place among the nodes: its lease, its clock and its ids.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::IdGenerator;
@@ -55,7 +53,10 @@ impl Membership {
         clock: Clock,
     ) -> Result<Self, JoinError> {
         let now = clock.now();
-        let lease = lanes.join(name, dispatching, now).await?.ok_or(JoinError::Full)?;
+        let lease = lanes
+            .join(name, dispatching, now)
+            .await?
+            .ok_or(JoinError::Full)?;
         let state = State {
             lease,
             acts_until: acts_until(now),
@@ -104,16 +105,28 @@ impl Membership {
         self.clock.set(lanes.now().await?);
         // Before the statement: the lease in the database begins no earlier.
         let now = self.clock.now();
-        let lease = self.state.lock().unwrap_or_else(PoisonError::into_inner).lease;
+        let lease = self
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .lease;
         if let Some(beat) = lanes.beat(&lease, now).await? {
-            self.state.lock().unwrap_or_else(PoisonError::into_inner).acts_until = acts_until(now);
+            self.state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .acts_until = acts_until(now);
             self.beats.send_replace(Some((lease, beat)));
             return Ok(());
         }
-        tracing::warn!(node.name = self.name, "the node's lease was lost; registering again");
+        tracing::warn!(
+            node.name = self.name,
+            "the node's lease was lost; registering again"
+        );
         self.beats.send_replace(None);
-        let renewed =
-            lanes.join(&self.name, self.dispatching, now).await?.ok_or(JoinError::Full)?;
+        let renewed = lanes
+            .join(&self.name, self.dispatching, now)
+            .await?
+            .ok_or(JoinError::Full)?;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if renewed.node != state.lease.node {
             state.ids = Arc::new(IdGenerator::new(renewed.node));
@@ -127,7 +140,10 @@ impl Membership {
     pub async fn run(&self, lanes: &dyn Lanes) {
         loop {
             if let Err(error) = self.beat(lanes).await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "a heartbeat failed");
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a heartbeat failed"
+                );
             }
             self.clock.sleep(NodeLease::BEAT).await;
         }

@@ -60,10 +60,7 @@ pub trait Outbox: Send + Sync {
 
     /// Subscriptions whose status, configuration or secrets changed at `since` or
     /// later.
-    async fn changed_since(
-        &self,
-        since: DateTime<Utc>,
-    ) -> Result<Vec<SubscriptionId>, StoreError>;
+    async fn changed_since(&self, since: DateTime<Utc>) -> Result<Vec<SubscriptionId>, StoreError>;
 
     /// Records attempts and moves their rows, all in one statement.
     ///

@@ -75,8 +75,13 @@ impl AttemptRecord {
     ///
     /// [`StoreError::Corrupt`] if it is nothing that [`Self::pack`] makes.
     pub fn unpack(table: &'static str, bytes: &[u8]) -> Result<Self, StoreError> {
-        let corrupt = StoreError::Corrupt { table, column: "record" };
-        let Some(packed) = unpack::<PackedAttempt>(bytes) else { return Err(corrupt) };
+        let corrupt = StoreError::Corrupt {
+            table,
+            column: "record",
+        };
+        let Some(packed) = unpack::<PackedAttempt>(bytes) else {
+            return Err(corrupt);
+        };
         let error = match packed.error.map(AttemptError::from_code) {
             Some(None) => return Err(corrupt),
             known => known.flatten(),
@@ -119,7 +124,10 @@ impl Accepted {
     ///
     /// [`StoreError::Corrupt`] if it is nothing that [`Self::pack_all`] makes.
     pub fn unpack_all(bytes: &[u8]) -> Result<Vec<Self>, StoreError> {
-        let corrupt = StoreError::Corrupt { table: "idempotency", column: "answer" };
+        let corrupt = StoreError::Corrupt {
+            table: "idempotency",
+            column: "answer",
+        };
         let packed = unpack::<Vec<PackedAccepted>>(bytes).ok_or(corrupt)?;
         let unpack_one = |one: PackedAccepted| Self {
             id: EventId::new(one.id),
@@ -170,7 +178,10 @@ mod tests {
     #[test]
     fn an_attempt_survives_packing() {
         let packed = record().pack();
-        assert_eq!(AttemptRecord::unpack("attempts", &packed).unwrap(), record());
+        assert_eq!(
+            AttemptRecord::unpack("attempts", &packed).unwrap(),
+            record()
+        );
     }
 
     #[test]
@@ -196,7 +207,14 @@ mod tests {
 
     #[test]
     fn answers_survive_packing() {
-        let answers = [Accepted { id: EventId::new(7), deliveries: 2, duplicate: true }];
-        assert_eq!(Accepted::unpack_all(&Accepted::pack_all(&answers)).unwrap(), answers);
+        let answers = [Accepted {
+            id: EventId::new(7),
+            deliveries: 2,
+            duplicate: true,
+        }];
+        assert_eq!(
+            Accepted::unpack_all(&Accepted::pack_all(&answers)).unwrap(),
+            answers
+        );
     }
 }

@@ -24,12 +24,8 @@ pub trait Registry: Send + Sync {
     async fn app(&self, app: &AppRef) -> Result<Option<App>, StoreError>;
 
     /// Applications newest first, with ids below `before`.
-    async fn apps(
-        &self,
-        within: Within,
-        before: AppId,
-        limit: u32,
-    ) -> Result<Vec<App>, StoreError>;
+    async fn apps(&self, within: Within, before: AppId, limit: u32)
+    -> Result<Vec<App>, StoreError>;
 
     /// Changes what `change` names. `expected` is the revision that must be current.
     async fn update_app(

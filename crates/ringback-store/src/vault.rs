@@ -53,7 +53,9 @@ impl MasterKey {
     /// [`MasterKeyError`] if the system has no randomness to give.
     pub fn generate() -> Result<Self, MasterKeyError> {
         let mut bytes = [0; 32];
-        SystemRandom::new().fill(&mut bytes).map_err(|_| MasterKeyError)?;
+        SystemRandom::new()
+            .fill(&mut bytes)
+            .map_err(|_| MasterKeyError)?;
         Ok(Self(bytes))
     }
 
@@ -74,7 +76,9 @@ impl FromStr for MasterKey {
     type Err = MasterKeyError;
 
     fn from_str(text: &str) -> Result<Self, MasterKeyError> {
-        let bytes = BASE64_STANDARD.decode(text.trim()).map_err(|_| MasterKeyError)?;
+        let bytes = BASE64_STANDARD
+            .decode(text.trim())
+            .map_err(|_| MasterKeyError)?;
         bytes.try_into().map(Self).map_err(|_| MasterKeyError)
     }
 }
@@ -107,8 +111,13 @@ impl Vault {
     /// - `current`: seals and opens.
     /// - `previous`: only open, until everything has been sealed anew.
     pub fn new(current: &MasterKey, previous: &[MasterKey]) -> Self {
-        let keys = std::iter::once(current).chain(previous).map(|key| (key.id(), bind(key)));
-        Self { keys: keys.collect(), random: SystemRandom::new() }
+        let keys = std::iter::once(current)
+            .chain(previous)
+            .map(|key| (key.id(), bind(key)));
+        Self {
+            keys: keys.collect(),
+            random: SystemRandom::new(),
+        }
     }
 
     /// Seals `secret` for the row that `context` names, like `subscription:7`: it
@@ -120,7 +129,9 @@ impl Vault {
     pub fn seal(&self, context: &str, secret: &[u8]) -> Sealed {
         let (id, key) = &self.keys[0];
         let mut nonce = [0; NONCE_LEN];
-        self.random.fill(&mut nonce).unwrap_or_else(|_| panic!("the random source failed"));
+        self.random
+            .fill(&mut nonce)
+            .unwrap_or_else(|_| panic!("the random source failed"));
         let mut bytes = Vec::with_capacity(HEADER_LEN + secret.len() + AES_256_GCM.tag_len());
         bytes.push(FORMAT);
         bytes.extend_from_slice(id);
@@ -142,8 +153,10 @@ impl Vault {
     ///
     /// [`OpenError`] if the key is not here, or the bytes are not what was sealed.
     pub fn open(&self, context: &str, sealed: &Sealed) -> Result<Vec<u8>, OpenError> {
-        let (header, ciphertext) =
-            sealed.0.split_at_checked(HEADER_LEN).ok_or(OpenError::Altered)?;
+        let (header, ciphertext) = sealed
+            .0
+            .split_at_checked(HEADER_LEN)
+            .ok_or(OpenError::Altered)?;
         if header[0] != FORMAT {
             return Err(OpenError::Altered);
         }
@@ -189,13 +202,23 @@ mod tests {
         let vault = Vault::new(&MasterKey::generate().unwrap(), &[]);
         let sealed = vault.seal("subscription:7", b"whsec_x");
         assert_eq!(vault.open("subscription:7", &sealed).unwrap(), b"whsec_x");
-        assert_eq!(vault.open("subscription:8", &sealed), Err(OpenError::Altered));
+        assert_eq!(
+            vault.open("subscription:8", &sealed),
+            Err(OpenError::Altered)
+        );
         for at in [0, HEADER_LEN, sealed.0.len() - 1] {
             let mut altered = sealed.clone();
             altered.0[at] ^= 1;
-            assert_eq!(vault.open("subscription:7", &altered), Err(OpenError::Altered), "{at}");
+            assert_eq!(
+                vault.open("subscription:7", &altered),
+                Err(OpenError::Altered),
+                "{at}"
+            );
         }
-        assert_eq!(vault.open("x", &Sealed(vec![1, 2])), Err(OpenError::Altered));
+        assert_eq!(
+            vault.open("x", &Sealed(vec![1, 2])),
+            Err(OpenError::Altered)
+        );
     }
 
     #[test]

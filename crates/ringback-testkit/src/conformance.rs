@@ -9,29 +9,29 @@
 #![expect(missing_docs, reason = "the name of a case is what it says")]
 
 pub mod accept;
-pub mod duplicates;
-pub mod routes;
 pub mod apps;
-pub mod subscriptions;
-pub mod states;
-pub mod secrets;
-pub mod keys;
-pub mod requests;
-pub mod outbox;
-pub mod settle;
-pub mod late;
-pub mod fence;
-pub mod disable;
-pub mod events;
-pub mod deliveries;
-pub mod lists;
 pub mod attempts;
-pub mod replay;
 pub mod cancel;
-pub mod tenancy;
-pub mod lanes;
+pub mod deliveries;
+pub mod disable;
+pub mod duplicates;
+pub mod events;
+pub mod fence;
 pub mod hints;
+pub mod keys;
+pub mod lanes;
+pub mod late;
+pub mod lists;
 pub mod maintain;
+pub mod outbox;
+pub mod replay;
+pub mod requests;
+pub mod routes;
+pub mod secrets;
+pub mod settle;
+pub mod states;
+pub mod subscriptions;
+pub mod tenancy;
 
 mod cast;
 mod ledger;

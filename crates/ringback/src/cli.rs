@@ -28,7 +28,13 @@ pub struct Cli {
     command: Command,
 
     /// How to print what was found
-    #[arg(short = 'o', long = "output", global = true, value_enum, default_value_t)]
+    #[arg(
+        short = 'o',
+        long = "output",
+        global = true,
+        value_enum,
+        default_value_t
+    )]
     format: Format,
 }
 
@@ -127,9 +133,9 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Dev(args) => dev::run(&args).await,
         Command::Serve(configured) => serve::run(&configured.settings()?).await,
         Command::Migrate { configured, plan } => migrate::run(&configured.settings()?, plan).await,
-        Command::Keys { command: KeysCommand::Create { configured, args } } => {
-            keys::run(&configured.settings()?, &args, format).await
-        }
+        Command::Keys {
+            command: KeysCommand::Create { configured, args },
+        } => keys::run(&configured.settings()?, &args, format).await,
         Command::Trigger { client, args } => {
             trigger::run(&Client::new(&client)?, &args, format).await
         }

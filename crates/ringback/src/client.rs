@@ -18,14 +18,23 @@ pub struct ClientArgs {
     server: Option<String>,
 
     /// An API key
-    #[arg(long, env = "RINGBACK_KEY", global = true, hide_env_values = true, value_name = "KEY")]
+    #[arg(
+        long,
+        env = "RINGBACK_KEY",
+        global = true,
+        hide_env_values = true,
+        value_name = "KEY"
+    )]
     key: Option<String>,
 }
 
 impl ClientArgs {
     /// Names a service by its URL and a key for it.
     pub fn new(server: &str, key: &str) -> Self {
-        Self { server: Some(server.to_owned()), key: Some(key.to_owned()) }
+        Self {
+            server: Some(server.to_owned()),
+            key: Some(key.to_owned()),
+        }
     }
 }
 
@@ -75,17 +84,24 @@ impl Client {
     /// # Errors
     ///
     /// [`ClientError::NoKey`] if no key is to be found.
-    #[expect(clippy::disallowed_methods, reason = "the address is the operator's own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the address is the operator's own"
+    )]
     pub fn new(args: &ClientArgs) -> anyhow::Result<Self> {
         let dev = fs::read_to_string(DEV_ENV).unwrap_or_default();
         let from_dev = |name: &str| {
-            let line = dev.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            let line = dev
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
             line.map(str::to_owned)
         };
         let server = args.server.clone().or_else(|| from_dev("RINGBACK_SERVER"));
         let key = args.key.clone().or_else(|| from_dev("RINGBACK_KEY"));
         Ok(Self {
-            http: reqwest::Client::builder().timeout(Duration::from_secs(60)).build()?,
+            http: reqwest::Client::builder()
+                .timeout(Duration::from_secs(60))
+                .build()?,
             server: server.unwrap_or_else(|| "http://127.0.0.1:7464".to_owned()),
             key: key.ok_or(ClientError::NoKey)?,
         })
@@ -157,7 +173,8 @@ impl Client {
                 .map_err(|error| ClientError::NotUnderstood(error.to_string()))?;
             let mut pairs = vec![("limit", page_size.as_str()), ("cursor", cursor.as_str())];
             pairs.extend_from_slice(query);
-            url.query_pairs_mut().extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty()));
+            url.query_pairs_mut()
+                .extend_pairs(pairs.iter().filter(|(_, value)| !value.is_empty()));
             let request = self.http.get(url);
             let mut page = self.answer(request).await?;
             match page["data"].take() {
@@ -180,7 +197,9 @@ impl Client {
     ) -> Result<Value, ClientError> {
         let mut request = self.http.request(method, format!("{}{path}", self.server));
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
         }
         self.answer(request).await
     }
@@ -190,7 +209,11 @@ impl Client {
             server: self.server.clone(),
             cause: root_cause(&error),
         };
-        let response = request.bearer_auth(&self.key).send().await.map_err(unreachable)?;
+        let response = request
+            .bearer_auth(&self.key)
+            .send()
+            .await
+            .map_err(unreachable)?;
         let status = response.status();
         let text = response.text().await.map_err(unreachable)?;
         if status == StatusCode::NO_CONTENT {
@@ -198,7 +221,11 @@ impl Client {
         }
         let body: Value =
             serde_json::from_str(&text).map_err(|_| ClientError::NotUnderstood(text))?;
-        if status.is_success() { Ok(body) } else { Err(problem(status, &body)) }
+        if status.is_success() {
+            Ok(body)
+        } else {
+            Err(problem(status, &body))
+        }
     }
 }
 
@@ -206,7 +233,8 @@ fn problem(status: StatusCode, body: &Value) -> ClientError {
     let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
     let errors = body["errors"].as_array().into_iter().flatten();
     let line = |error: &Value| {
-        let [pointer, detail] = ["pointer", "detail"].map(|name| error[name].as_str().unwrap_or(""));
+        let [pointer, detail] =
+            ["pointer", "detail"].map(|name| error[name].as_str().unwrap_or(""));
         format!("\n  {pointer}: {detail}")
     };
     ClientError::Problem {

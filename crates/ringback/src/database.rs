@@ -27,14 +27,24 @@ impl Database {
     pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
-                let options = SqliteOptions { path: path.clone(), ..SqliteOptions::default() };
+                let options = SqliteOptions {
+                    path: path.clone(),
+                    ..SqliteOptions::default()
+                };
                 let store = SqliteStore::open(options).await;
-                Ok(Self::Sqlite(store.with_context(|| format!("cannot open {url:?}"))?))
+                Ok(Self::Sqlite(
+                    store.with_context(|| format!("cannot open {url:?}"))?,
+                ))
             }
             DatabaseUrl::Postgres(text) => {
-                let options = PostgresOptions { url: text.clone(), ..PostgresOptions::default() };
+                let options = PostgresOptions {
+                    url: text.clone(),
+                    ..PostgresOptions::default()
+                };
                 let store = PostgresStore::connect(options).await;
-                Ok(Self::Postgres(store.with_context(|| format!("cannot open {url:?}"))?))
+                Ok(Self::Postgres(
+                    store.with_context(|| format!("cannot open {url:?}"))?,
+                ))
             }
         }
     }

@@ -60,7 +60,11 @@ pub struct DemoReceiver {
 impl DemoReceiver {
     /// A receiver that tells time by `clock`.
     pub fn new(clock: Clock) -> Arc<Self> {
-        Arc::new(Self { clock, secret: Mutex::default(), recent: Mutex::default() })
+        Arc::new(Self {
+            clock,
+            secret: Mutex::default(),
+            recent: Mutex::default(),
+        })
     }
 
     /// Checks signatures against the demo subscription's secret from now on.
@@ -102,11 +106,17 @@ impl DemoReceiver {
         let behaviour = behaviour(head.uri.path());
         let (status, retry_after) = self.status(behaviour).await;
         self.log(&head, &body, status);
-        let text = if behaviour == Behaviour::Unknown { HELP } else { "" };
+        let text = if behaviour == Behaviour::Unknown {
+            HELP
+        } else {
+            ""
+        };
         let mut response = Response::new(Full::from(text));
         *response.status_mut() = status;
         if let Some(seconds) = retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         Ok(response)
     }
@@ -115,9 +125,7 @@ impl DemoReceiver {
         let status = match behaviour {
             Behaviour::Ok => StatusCode::NO_CONTENT,
             Behaviour::Fail(status) => status,
-            Behaviour::Flaky { percent } if rand::rng().random_range(0..100) < percent => {
-                FAILURE
-            }
+            Behaviour::Flaky { percent } if rand::rng().random_range(0..100) < percent => FAILURE,
             Behaviour::Flaky { .. } => StatusCode::NO_CONTENT,
             Behaviour::Slow { seconds } => {
                 self.clock.sleep(Duration::from_secs(seconds)).await;
@@ -136,7 +144,10 @@ impl DemoReceiver {
     fn is_too_many(&self, per_second: usize) -> bool {
         let now = self.clock.now();
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        while recent.front().is_some_and(|&then| now - then > TimeDelta::seconds(1)) {
+        while recent
+            .front()
+            .is_some_and(|&then| now - then > TimeDelta::seconds(1))
+        {
             recent.pop_front();
         }
         let too_many = recent.len() >= per_second;
@@ -160,8 +171,14 @@ impl DemoReceiver {
     }
 
     fn verdict(&self, head: &Parts, body: &[u8]) -> &'static str {
-        let secret = self.secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(secret) = secret else { return "signature not checked" };
+        let secret = self
+            .secret
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(secret) = secret else {
+            return "signature not checked";
+        };
         let verified = WebhookHeaders::find(|name| header(head, name))
             .and_then(|headers| verify(&headers, body, &[secret], self.clock.unix_seconds()));
         match verified {
@@ -183,12 +200,20 @@ fn behaviour(path: &str) -> Behaviour {
     match (name, number) {
         ("ok", _) => Behaviour::Ok,
         ("fail", status) => Behaviour::Fail(
-            status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(FAILURE),
+            status
+                .and_then(|status| StatusCode::from_u16(status).ok())
+                .unwrap_or(FAILURE),
         ),
-        ("flaky", percent) => Behaviour::Flaky { percent: percent.unwrap_or(30).min(100) },
-        ("slow", seconds) => Behaviour::Slow { seconds: seconds.unwrap_or(5).into() },
+        ("flaky", percent) => Behaviour::Flaky {
+            percent: percent.unwrap_or(30).min(100),
+        },
+        ("slow", seconds) => Behaviour::Slow {
+            seconds: seconds.unwrap_or(5).into(),
+        },
         ("gone", _) => Behaviour::Gone,
-        ("rate", per_second) => Behaviour::Rate { per_second: per_second.unwrap_or(5).into() },
+        ("rate", per_second) => Behaviour::Rate {
+            per_second: per_second.unwrap_or(5).into(),
+        },
         _ => Behaviour::Unknown,
     }
 }
@@ -201,7 +226,10 @@ mod tests {
     fn paths_say_how_to_behave() {
         let cases = [
             ("/ok", Behaviour::Ok),
-            ("/fail/503", Behaviour::Fail(StatusCode::SERVICE_UNAVAILABLE)),
+            (
+                "/fail/503",
+                Behaviour::Fail(StatusCode::SERVICE_UNAVAILABLE),
+            ),
             ("/fail/404", Behaviour::Fail(StatusCode::NOT_FOUND)),
             ("/fail/9", Behaviour::Fail(FAILURE)), // no status
             ("/flaky/30", Behaviour::Flaky { percent: 30 }),
@@ -220,7 +248,10 @@ mod tests {
     fn only_so_many_a_second_are_taken() {
         let clock = Clock::manual("2026-01-05T09:00:00Z".parse().unwrap());
         let receiver = DemoReceiver::new(clock.clone());
-        assert_eq!([(); 3].map(|()| receiver.is_too_many(2)), [false, false, true]);
+        assert_eq!(
+            [(); 3].map(|()| receiver.is_too_many(2)),
+            [false, false, true]
+        );
         clock.advance(Duration::from_millis(1001));
         assert!(!receiver.is_too_many(2));
     }

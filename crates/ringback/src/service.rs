@@ -77,7 +77,11 @@ impl Service {
         }
         let mut api_addr = None;
         if let Some((listener, api)) = config.api {
-            api_addr = Some(listener.local_addr().context("the listener has no address")?);
+            api_addr = Some(
+                listener
+                    .local_addr()
+                    .context("the listener has no address")?,
+            );
             let api = Api::new(
                 Arc::clone(&store),
                 vault,
@@ -91,7 +95,14 @@ impl Service {
             tokio::spawn(beat(Arc::clone(&membership), Arc::clone(&store))),
             tokio::spawn(tend(Arc::clone(&store), clock)),
         ];
-        Ok(Self { api_addr, store, membership, shutdown, roles, upkeep })
+        Ok(Self {
+            api_addr,
+            store,
+            membership,
+            shutdown,
+            roles,
+            upkeep,
+        })
     }
 
     /// Where HTTP is answered, if it is.
@@ -105,16 +116,25 @@ impl Service {
         self.shutdown.cancel();
         for role in self.roles {
             if let Err(error) = role.await {
-                tracing::error!(error = &error as &dyn std::error::Error, "a role ended badly");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "a role ended badly"
+                );
             }
         }
         for task in self.upkeep {
             task.abort();
         }
         if let Some(lease) = self.membership.lease()
-            && let Err(error) = self.store.leave(&lease, self.membership.clock().now()).await
+            && let Err(error) = self
+                .store
+                .leave(&lease, self.membership.clock().now())
+                .await
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the lease runs out by itself");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease runs out by itself"
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, CommandFactory, ValueEnum};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -17,7 +17,12 @@ use serde::Deserialize;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where everything is stored: `sqlite:FILE` or `postgres://…`
-    #[arg(long, env = "RINGBACK_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long,
+        env = "RINGBACK_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
     pub database_url: Option<Secret>,
 
     /// The address to listen on [default: 127.0.0.1:7464]
@@ -25,7 +30,12 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
 
     /// What this process does [default: api,dispatcher]
-    #[arg(long, env = "RINGBACK_ROLES", value_delimiter = ',', value_name = "ROLES")]
+    #[arg(
+        long,
+        env = "RINGBACK_ROLES",
+        value_delimiter = ',',
+        value_name = "ROLES"
+    )]
     pub roles: Option<Vec<Role>>,
 
     /// This process's name among the nodes; one that comes back under its name takes up
@@ -47,11 +57,21 @@ pub struct Settings {
     pub secrets_key: Option<Secret>,
 
     /// An address range that deliveries may go to although it is not public; repeatable
-    #[arg(long, env = "RINGBACK_EGRESS_ALLOW_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(
+        long,
+        env = "RINGBACK_EGRESS_ALLOW_CIDR",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
     pub egress_allow_cidr: Option<Vec<IpNet>>,
 
     /// An address range that deliveries must not go to; repeatable, outranks every other
-    #[arg(long, env = "RINGBACK_EGRESS_DENY_CIDR", value_delimiter = ',', value_name = "CIDR")]
+    #[arg(
+        long,
+        env = "RINGBACK_EGRESS_DENY_CIDR",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
     pub egress_deny_cidr: Option<Vec<IpNet>>,
 
     /// Let subscriptions have `http://` URLs
@@ -59,7 +79,12 @@ pub struct Settings {
     pub egress_allow_http: Option<bool>,
 
     /// A DNS server for receivers' names, instead of the system's; repeatable
-    #[arg(long, env = "RINGBACK_EGRESS_DNS", value_delimiter = ',', value_name = "ADDRESS")]
+    #[arg(
+        long,
+        env = "RINGBACK_EGRESS_DNS",
+        value_delimiter = ',',
+        value_name = "ADDRESS"
+    )]
     pub egress_dns: Option<Vec<SocketAddr>>,
 
     /// How many attempts may be under way at once on this node [default: 512]
@@ -94,8 +119,12 @@ pub struct Secret(pub String);
 
 const FILE: &str = "ringback.toml";
 /// Names in the environment that are no settings, but ours.
-const OTHER_NAMES: [&str; 4] =
-    ["RINGBACK_CONFIG", "RINGBACK_SERVER", "RINGBACK_KEY", "RINGBACK_SECRETS_KEY"];
+const OTHER_NAMES: [&str; 4] = [
+    "RINGBACK_CONFIG",
+    "RINGBACK_SERVER",
+    "RINGBACK_KEY",
+    "RINGBACK_SECRETS_KEY",
+];
 
 impl Settings {
     /// Fills in what flags and environment left open from `file`, which is
@@ -142,19 +171,25 @@ impl Settings {
     /// If what is set is no such URL.
     pub fn database(&self) -> anyhow::Result<DatabaseUrl> {
         match &self.database_url {
-            Some(Secret(url)) => url.parse().map_err(anyhow::Error::msg).context("database_url"),
+            Some(Secret(url)) => url
+                .parse()
+                .map_err(anyhow::Error::msg)
+                .context("database_url"),
             None => Ok(DatabaseUrl::Sqlite("ringback.db".into())),
         }
     }
 
     /// The address to listen on.
     pub fn listen(&self) -> SocketAddr {
-        self.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7464)))
+        self.listen
+            .unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7464)))
     }
 
     /// Whether this process has a role.
     pub fn has_role(&self, role: Role) -> bool {
-        self.roles.as_ref().is_none_or(|roles| roles.contains(&role))
+        self.roles
+            .as_ref()
+            .is_none_or(|roles| roles.contains(&role))
     }
 }
 
@@ -171,7 +206,10 @@ impl std::str::FromStr for DatabaseUrl {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return Ok(Self::Postgres(text.to_owned()));
         }
-        match text.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path)) {
+        match text
+            .strip_prefix("sqlite:")
+            .map(|path| path.strip_prefix("//").unwrap_or(path))
+        {
             Some(path) if !path.is_empty() => Ok(Self::Sqlite(path.into())),
             _ => Err("use `sqlite:FILE` or `postgres://USER:PASSWORD@HOST/DATABASE`".to_owned()),
         }
@@ -198,7 +236,7 @@ impl std::fmt::Debug for Secret {
 }
 
 fn from_toml(text: &str) -> anyhow::Result<Settings> {
-    let table: toml::Table = text.parse()?;
+    let table: toml::Table = text.parse().map_err(|error| without_quote(text, &error))?;
     let known: Vec<String> = setting_names().collect();
     for name in table.keys() {
         if !known.contains(name) {
@@ -206,6 +244,16 @@ fn from_toml(text: &str) -> anyhow::Result<Settings> {
         }
     }
     Ok(table.try_into()?)
+}
+
+/// The parser's own words quote the line, which may hold a password.
+fn without_quote(text: &str, error: &toml::de::Error) -> anyhow::Error {
+    let before = error
+        .span()
+        .and_then(|span| text.get(..span.start))
+        .unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    anyhow!("line {line}: {}", error.message())
 }
 
 /// A mistyped variable would silently not be set.
@@ -217,7 +265,10 @@ fn refuse_unknown_variables(names: impl Iterator<Item = String>) -> anyhow::Resu
     for name in names {
         let ours = name.starts_with("RINGBACK_") && !name.starts_with("RINGBACK_TEST_");
         if ours && !known.contains(&name) {
-            bail!("there is no setting `{name}` in the environment{}", suggestion(&name, &known));
+            bail!(
+                "there is no setting `{name}` in the environment{}",
+                suggestion(&name, &known)
+            );
         }
     }
     Ok(())
@@ -229,8 +280,10 @@ fn setting_names() -> impl Iterator<Item = String> {
         #[command(flatten)]
         _settings: Settings,
     }
-    let names: BTreeSet<String> =
-        Only::command().get_arguments().map(|arg| arg.get_id().to_string()).collect();
+    let names: BTreeSet<String> = Only::command()
+        .get_arguments()
+        .map(|arg| arg.get_id().to_string())
+        .collect();
     names.into_iter()
 }
 
@@ -260,7 +313,24 @@ mod tests {
         assert!(settings.has_role(Role::Api) && !settings.has_role(Role::Dispatcher));
 
         let error = from_toml("databse_url = 'x'").unwrap_err().to_string();
-        assert_eq!(error, "there is no setting `databse_url`; did you mean `database_url`?");
+        assert_eq!(
+            error,
+            "there is no setting `databse_url`; did you mean `database_url`?"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_file_is_told_without_quoting_it() {
+        let bare = "listen = '127.0.0.1:1'\ndatabase_url = postgres://ana:pa55@db.example/x\n";
+        for text in [
+            bare,
+            "\ndatabase_url = ['postgres://ana:pa55@db.example/x']",
+        ] {
+            let error = format!("{:#}", from_toml(text).unwrap_err());
+            assert!(!error.contains("pa55"), "{error}");
+        }
+        let error = from_toml(bare).unwrap_err().to_string();
+        assert!(error.starts_with("line 2: "), "{error}");
     }
 
     #[test]
@@ -268,7 +338,10 @@ mod tests {
         let check = |name: &str| refuse_unknown_variables([name.to_owned()].into_iter());
         assert!(check("RINGBACK_LISTEN").is_ok() && check("PATH").is_ok());
         let error = check("RINGBACK_LISTN").unwrap_err().to_string();
-        assert!(error.ends_with("did you mean `RINGBACK_LISTEN`?"), "{error}");
+        assert!(
+            error.ends_with("did you mean `RINGBACK_LISTEN`?"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -276,16 +349,37 @@ mod tests {
         let cases = [
             ("sqlite:a.db", "sqlite:a.db"),
             ("sqlite:///var/a.db", "sqlite:/var/a.db"),
-            ("postgres://ana:pa55@db.example/ringback", "postgres://***@db.example/ringback"),
-            ("postgres://ana@db.example/x?password=p@55", "postgres://***@db.example/x"),
+            (
+                "postgres://ana:pa55@db.example/ringback",
+                "postgres://***@db.example/ringback",
+            ),
+            (
+                "postgres://ana@db.example/x?password=p@55",
+                "postgres://***@db.example/x",
+            ),
         ];
         for (url, printed) in cases {
-            assert_eq!(format!("{:?}", url.parse::<DatabaseUrl>().unwrap()), printed);
+            assert_eq!(
+                format!("{:?}", url.parse::<DatabaseUrl>().unwrap()),
+                printed
+            );
         }
-        for bad in ["", "mysql://x", "sqlite:", "ringback.db", "postgres:/ana:pa55@x"] {
-            let settings = Settings { database_url: Some(bad.into()), ..Settings::default() };
+        for bad in [
+            "",
+            "mysql://x",
+            "sqlite:",
+            "ringback.db",
+            "postgres:/ana:pa55@x",
+        ] {
+            let settings = Settings {
+                database_url: Some(bad.into()),
+                ..Settings::default()
+            };
             let error = format!("{:#}", settings.database().unwrap_err());
-            assert!(error.starts_with("database_url: use `sqlite:FILE`"), "{error}");
+            assert!(
+                error.starts_with("database_url: use `sqlite:FILE`"),
+                "{error}"
+            );
         }
     }
 }

@@ -1,4 +1,6 @@
-//! Lists deliveries: chooses the places to look in and the index to look by.
+//! Lists deliveries, a page at a time.
+
+mod places;
 
 use std::cmp::Reverse;
 
@@ -12,10 +14,11 @@ use sqlx::{
     query::Query,
 };
 
+use self::places::Strands;
 use super::{
     merge::{Part, merge},
     read,
-    statements::{self, Statement},
+    statements::Statement,
 };
 use crate::{
     bounds::first_at,
@@ -123,16 +126,6 @@ async fn list_in(
     Ok(page)
 }
 
-/// How many strands a statement goes through.
-#[derive(Clone, Copy, Debug)]
-enum Strands {
-    One,
-    Lanes,
-    Apps,
-    Events,
-    EventsAndLanes,
-}
-
 impl Search {
     /// Looks in every place.
     ///
@@ -192,63 +185,6 @@ impl Search {
             );
         }
         Ok(None)
-    }
-
-    /// Where to look, live rows first, by the index that fits best.
-    fn places(&self) -> Vec<(Statement, Strands)> {
-        use DeliveryStatus::{Cancelled, Dead, Delivered, Held, Pending, Retrying};
-        let may_be = |some: &[DeliveryStatus]| self.status.is_none_or(|one| some.contains(&one));
-        let mut places = Vec::with_capacity(3);
-        // What has not been attempted has no outcome.
-        if may_be(&[Pending]) && self.codes.is_none() && self.error.is_none() {
-            places.push(self.outbox());
-        }
-        if may_be(&[Pending, Retrying, Held]) {
-            places.push(self.retries());
-        }
-        if may_be(&[Delivered, Dead, Cancelled]) {
-            places.push(self.settled());
-        }
-        places
-    }
-
-    fn outbox(&self) -> (Statement, Strands) {
-        if self.events.is_some() {
-            (statements::OUTBOX_OF_EVENTS, Strands::EventsAndLanes)
-        } else if self.subscription.is_some() {
-            (statements::OUTBOX_OF_SUBSCRIPTION, Strands::One)
-        } else {
-            (statements::OUTBOX, Strands::Lanes)
-        }
-    }
-
-    fn retries(&self) -> (Statement, Strands) {
-        if self.events.is_some() {
-            (statements::RETRIES_OF_EVENTS, Strands::Events)
-        } else if self.subscription.is_some() {
-            (statements::RETRIES_OF_SUBSCRIPTION, Strands::One)
-        } else if self.app.is_some() {
-            (statements::RETRIES_OF_APP, Strands::One)
-        } else {
-            (statements::RETRIES, Strands::Apps)
-        }
-    }
-
-    fn settled(&self) -> (Statement, Strands) {
-        let failed = matches!(
-            self.status,
-            Some(DeliveryStatus::Dead | DeliveryStatus::Cancelled)
-        ) || self.error.is_some()
-            || self.codes.is_some_and(|(from, to)| from >= 300 || to < 200);
-        if self.events.is_some() {
-            (statements::SETTLED_OF_EVENTS, Strands::Events)
-        } else if failed && self.subscription.is_some() {
-            (statements::FAILED_OF_SUBSCRIPTION, Strands::One)
-        } else if failed && self.app.is_some() {
-            (statements::FAILED_OF_APP, Strands::One)
-        } else {
-            (statements::SETTLED, Strands::One)
-        }
     }
 
     async fn strands(&self, tx: &mut Tx, strands: Strands) -> Result<i64, StoreError> {

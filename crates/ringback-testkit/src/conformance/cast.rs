@@ -1,10 +1,8 @@
 //! One delivery in each status.
 
 use chrono::TimeDelta;
-use ringback_model::{
-    AppId, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriptionId,
-};
-use ringback_store::{DeliveryFilter, Next, Source, Within};
+use ringback_model::{AppId, DeadReason, DeliveryId, DeliveryStatus};
+use ringback_store::{Next, Source, Within};
 
 use super::scene::Scene;
 use crate::{

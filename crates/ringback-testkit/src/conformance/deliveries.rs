@@ -1,10 +1,8 @@
 //! Deliveries, looked up: what a status is read off.
 
 use chrono::TimeDelta;
-use ringback_model::{
-    AppId, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriptionId,
-};
-use ringback_store::{DeliveryFilter, Next, Source, Within};
+use ringback_model::{DeliveryId, DeliveryStatus, EventId, SubscriptionId};
+use ringback_store::Within;
 
 use super::{
     cast::Cast,

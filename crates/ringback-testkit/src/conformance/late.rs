@@ -1,8 +1,8 @@
 //! Results that come late, twice, or for what has changed meanwhile.
 
 use chrono::TimeDelta;
-use ringback_model::{AttemptError, DeadReason, DeliveryStatus, EventId};
-use ringback_store::{Attempt, AttemptRecord, CancelOutcome, Delivery, Next, Source, Within};
+use ringback_model::{DeadReason, DeliveryStatus, EventId};
+use ringback_store::{CancelOutcome, Next, Source, Within};
 
 use super::{
     ledger::{Counts, counts, fail, from_retries, records},

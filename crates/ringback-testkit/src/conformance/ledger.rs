@@ -1,14 +1,11 @@
 //! What settling writes, and how cases look at it.
 
 use chrono::TimeDelta;
-use ringback_model::{AttemptError, DeadReason, DeliveryStatus, EventId};
-use ringback_store::{Attempt, AttemptRecord, CancelOutcome, Delivery, Next, Source, Within};
+use ringback_model::EventId;
+use ringback_store::{Attempt, AttemptRecord, Next, Source, Within};
 
 use super::scene::Scene;
-use crate::{
-    TestStore,
-    seed::{self, START},
-};
+use crate::{TestStore, seed::START};
 
 const ALL: Within = Within::Everything;
 
@@ -57,7 +54,11 @@ pub(super) fn from_retries(attempts_made: u16) -> Source {
 }
 
 /// All attempts; each went to the subscription's URL.
-pub(super) async fn records(store: &TestStore, scene: &Scene, event: EventId) -> Vec<AttemptRecord> {
+pub(super) async fn records(
+    store: &TestStore,
+    scene: &Scene,
+    event: EventId,
+) -> Vec<AttemptRecord> {
     let attempts = store
         .attempts(scene.delivery(event), ALL)
         .await

@@ -1,10 +1,8 @@
 //! Lists of deliveries: live and settled ones as one, by filter and by page.
 
 use chrono::TimeDelta;
-use ringback_model::{
-    AppId, AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, SubscriptionId,
-};
-use ringback_store::{DeliveryFilter, Next, Source, Within};
+use ringback_model::{AttemptError, DeliveryId, DeliveryStatus, EventId, SubscriptionId};
+use ringback_store::{DeliveryFilter, Within};
 
 use super::{cast::Cast, scene::look};
 use crate::{

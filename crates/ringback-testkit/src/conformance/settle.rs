@@ -1,8 +1,8 @@
 //! Settling: what became of deliveries, written once however often it is told.
 
 use chrono::TimeDelta;
-use ringback_model::{AttemptError, DeadReason, DeliveryStatus, EventId};
-use ringback_store::{Attempt, AttemptRecord, CancelOutcome, Delivery, Next, Source, Within};
+use ringback_model::{AttemptError, DeadReason, DeliveryStatus};
+use ringback_store::{AttemptRecord, Delivery, Next, Source};
 
 use super::{
     ledger::{Counts, counts, fail, from_retries, records},
@@ -12,8 +12,6 @@ use crate::{
     TestStore,
     seed::{self, START},
 };
-
-const ALL: Within = Within::Everything;
 
 /// The usual case, which must stay cheap: one row for it all.
 pub async fn a_first_success_is_one_row(store: &TestStore) {

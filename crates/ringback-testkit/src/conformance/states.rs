@@ -1,14 +1,8 @@
 //! Subscriptions paused, resumed and deleted, and what that is for what waits.
 
 use chrono::TimeDelta;
-use ringback_model::{
-    AppId, DeliveryStatus, EventTypePattern, Lane, RetryPreset, RetrySpec, SubscriptionId,
-    SubscriptionStatus,
-};
-use ringback_store::{
-    Changed, Next, Sealed, Source, Subscription, SubscriptionChange, SubscriptionConfig,
-    SubscriptionKind, Within,
-};
+use ringback_model::{DeliveryStatus, SubscriptionId, SubscriptionStatus};
+use ringback_store::{Next, Source, Within};
 
 use super::scene::{Scene, look};
 use crate::{

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use ringback_model::{
-    AppId, DeliveryStatus, EventTypePattern, Lane, RetryPreset, RetrySpec, SubscriptionId,
-    SubscriptionStatus,
+    AppId, EventTypePattern, Lane, RetryPreset, RetrySpec, SubscriptionId, SubscriptionStatus,
 };
 use ringback_store::{
-    Changed, Next, Sealed, Source, Subscription, SubscriptionChange, SubscriptionConfig,
-    SubscriptionKind, Within,
+    Changed, Sealed, Subscription, SubscriptionChange, SubscriptionConfig, SubscriptionKind, Within,
 };
 
 use super::scene::twenty_at_once;

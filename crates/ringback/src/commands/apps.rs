@@ -8,8 +8,12 @@ use crate::{
     output::{self, Column, Format},
 };
 
-const COLUMNS: &[Column] =
-    &[("ID", "/id"), ("SLUG", "/slug"), ("NAME", "/name"), ("CREATED", "/created_at")];
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("SLUG", "/slug"),
+    ("NAME", "/name"),
+    ("CREATED", "/created_at"),
+];
 
 /// What to do with applications.
 #[derive(Clone, Debug, Subcommand)]
@@ -52,7 +56,11 @@ pub async fn run(client: &Client, command: &AppsCommand, format: Format) -> anyh
             output::item(format, &client.post("/v1/apps", &body).await?);
         }
         AppsCommand::List { limit } => {
-            output::items(format, &client.list("/v1/apps", &[], *limit).await?, COLUMNS);
+            output::items(
+                format,
+                &client.list("/v1/apps", &[], *limit).await?,
+                COLUMNS,
+            );
         }
         AppsCommand::Get { app } => {
             output::item(format, &client.get(&format!("/v1/apps/{app}")).await?);

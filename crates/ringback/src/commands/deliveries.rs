@@ -115,13 +115,23 @@ pub async fn run(
         DeliveriesCommand::Attempts { delivery } => {
             let mut answer = client.get(&path(delivery, "/attempts")).await?;
             let attempts = answer["data"].take();
-            output::items(format, attempts.as_array().unwrap_or(&Vec::new()), ATTEMPT_COLUMNS);
+            output::items(
+                format,
+                attempts.as_array().unwrap_or(&Vec::new()),
+                ATTEMPT_COLUMNS,
+            );
         }
         DeliveriesCommand::Replay { delivery } => {
-            output::item(format, &client.post(&path(delivery, "/replay"), &json!({})).await?);
+            output::item(
+                format,
+                &client.post(&path(delivery, "/replay"), &json!({})).await?,
+            );
         }
         DeliveriesCommand::Cancel { delivery } => {
-            output::item(format, &client.post(&path(delivery, "/cancel"), &json!({})).await?);
+            output::item(
+                format,
+                &client.post(&path(delivery, "/cancel"), &json!({})).await?,
+            );
         }
     }
     Ok(())

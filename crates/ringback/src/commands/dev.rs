@@ -93,18 +93,27 @@ struct Demo {
 }
 
 fn config(listener: TcpListener) -> anyhow::Result<ServiceConfig> {
-    let loopback = ["127.0.0.0/8", "::1/128"].map(str::parse).into_iter().collect::<Result<_, _>>();
+    let loopback = ["127.0.0.0/8", "::1/128"]
+        .map(str::parse)
+        .into_iter()
+        .collect::<Result<_, _>>();
     let targets = TargetPolicy {
         addresses: AddressPolicy::new(loopback?, Vec::new()),
         allow_http: true,
         allow_any_port: true,
     };
-    let api = ApiConfig { targets: targets.clone(), ..ApiConfig::default() };
+    let api = ApiConfig {
+        targets: targets.clone(),
+        ..ApiConfig::default()
+    };
     Ok(ServiceConfig {
         node_name: "dev".to_owned(),
         api: Some((listener, api)),
         dispatcher: Some(DispatcherConfig::default()),
-        egress: EgressConfig { targets, ..EgressConfig::default() },
+        egress: EgressConfig {
+            targets,
+            ..EgressConfig::default()
+        },
     })
 }
 
@@ -130,17 +139,24 @@ async fn client(store: &dyn Store, api: SocketAddr) -> anyhow::Result<Client> {
 
 /// The demo application and its subscription, pointed at the receiver.
 async fn demo_subscription(client: &Client, receiver: SocketAddr) -> anyhow::Result<Demo> {
-    match client.post("/v1/apps", &json!({"slug": APP, "name": "Demo"})).await {
+    match client
+        .post("/v1/apps", &json!({"slug": APP, "name": "Demo"}))
+        .await
+    {
         Ok(_) | Err(ClientError::Problem { status: 409, .. }) => {}
         Err(error) => return Err(error.into()),
     }
     let path = format!("/v1/apps/{APP}/subscriptions");
     let url = format!("http://{receiver}/ok");
     let known = client.list(&path, &[], usize::MAX).await?;
-    let ours = known.iter().find(|subscription| subscription["labels"][LABEL] == "receiver");
+    let ours = known
+        .iter()
+        .find(|subscription| subscription["labels"][LABEL] == "receiver");
     let subscription = match ours.and_then(|subscription| subscription["id"].as_str()) {
         Some(id) => {
-            client.patch(&format!("/v1/subscriptions/{id}"), &json!({"url": url})).await?;
+            client
+                .patch(&format!("/v1/subscriptions/{id}"), &json!({"url": url}))
+                .await?;
             id.to_owned()
         }
         None => {
@@ -153,8 +169,13 @@ async fn demo_subscription(client: &Client, receiver: SocketAddr) -> anyhow::Res
             text(&client.post(&path, &body).await?["id"])?
         }
     };
-    let answer = client.get(&format!("/v1/subscriptions/{subscription}/secret")).await?;
-    Ok(Demo { subscription, secret: text(&answer["secrets"][0]["secret"])? })
+    let answer = client
+        .get(&format!("/v1/subscriptions/{subscription}/secret"))
+        .await?;
+    Ok(Demo {
+        subscription,
+        secret: text(&answer["secrets"][0]["secret"])?,
+    })
 }
 
 fn print_banner(args: &DevArgs, api: SocketAddr, receiver: SocketAddr, demo: &Demo) {
@@ -200,7 +221,9 @@ The same with curl:
 
 /// How to call this program again: `cargo run` does not put it on the path.
 fn program() -> String {
-    let Ok(own) = std::env::current_exe() else { return "ringback".to_owned() };
+    let Ok(own) = std::env::current_exe() else {
+        return "ringback".to_owned();
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join("ringback") == own) {
         return "ringback".to_owned();
@@ -227,12 +250,21 @@ async fn bind_near(wanted: SocketAddr) -> anyhow::Result<TcpListener> {
 
 fn make_folder() -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let made = fs::DirBuilder::new().mode(0o700).recursive(true).create(FOLDER);
+    let made = fs::DirBuilder::new()
+        .mode(0o700)
+        .recursive(true)
+        .create(FOLDER);
     made.with_context(|| format!("cannot make the folder {FOLDER}"))
 }
 
 fn forget() -> anyhow::Result<()> {
-    for name in ["dev.db", "dev.db-wal", "dev.db-shm", "dev.env", "secrets.key"] {
+    for name in [
+        "dev.db",
+        "dev.db-wal",
+        "dev.db-shm",
+        "dev.env",
+        "secrets.key",
+    ] {
         let file: PathBuf = Path::new(FOLDER).join(name);
         match fs::remove_file(&file) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -246,7 +278,9 @@ fn forget() -> anyhow::Result<()> {
 
 fn last_key() -> Option<String> {
     let text = fs::read_to_string(DEV_ENV).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("RINGBACK_KEY=")).map(str::to_owned)
+    text.lines()
+        .find_map(|line| line.strip_prefix("RINGBACK_KEY="))
+        .map(str::to_owned)
 }
 
 fn write_env(server: &str, key: &str) -> anyhow::Result<()> {
@@ -255,5 +289,8 @@ fn write_env(server: &str, key: &str) -> anyhow::Result<()> {
 }
 
 fn text(value: &Value) -> anyhow::Result<String> {
-    Ok(value.as_str().context("the answer lacks a field")?.to_owned())
+    Ok(value
+        .as_str()
+        .context("the answer lacks a field")?
+        .to_owned())
 }

@@ -51,9 +51,22 @@ pub enum EventsCommand {
 pub async fn run(client: &Client, command: &EventsCommand, format: Format) -> anyhow::Result<()> {
     match command {
         EventsCommand::Create(args) => trigger::run(client, args, format).await?,
-        EventsCommand::List { app, event_type, since, limit } => {
-            let query = [("app", &**app), ("type", &**event_type), ("since", &**since)];
-            output::items(format, &client.list("/v1/events", &query, *limit).await?, COLUMNS);
+        EventsCommand::List {
+            app,
+            event_type,
+            since,
+            limit,
+        } => {
+            let query = [
+                ("app", &**app),
+                ("type", &**event_type),
+                ("since", &**since),
+            ];
+            output::items(
+                format,
+                &client.list("/v1/events", &query, *limit).await?,
+                COLUMNS,
+            );
         }
         EventsCommand::Get { event } => {
             output::item(format, &client.get(&format!("/v1/events/{event}")).await?);

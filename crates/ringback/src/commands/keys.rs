@@ -72,7 +72,18 @@ pub async fn create(
     let (id, now) = node.next_id().context("the lease ended at once")?;
     let id = KeyId::new(id);
     let (key, hash) = ringback_api::new_api_key(rand::random());
-    store.create_key(NewKey { id, hash, name: name.to_owned(), scopes, app }, now).await?;
+    store
+        .create_key(
+            NewKey {
+                id,
+                hash,
+                name: name.to_owned(),
+                scopes,
+                app,
+            },
+            now,
+        )
+        .await?;
     if let Some(lease) = node.lease() {
         store.leave(&lease, now).await?;
     }
@@ -86,5 +97,7 @@ async fn find_app(store: &dyn Store, name: &str) -> anyhow::Result<AppId> {
         _ => bail!("`{name}` is neither the id nor the slug of an application"),
     };
     let found = store.app(&app).await?;
-    Ok(found.with_context(|| format!("there is no application `{name}`"))?.id)
+    Ok(found
+        .with_context(|| format!("there is no application `{name}`"))?
+        .id)
 }

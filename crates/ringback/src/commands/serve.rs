@@ -31,7 +31,9 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     if matches!(url, DatabaseUrl::Sqlite(_))
         && !(settings.has_role(Role::Api) && settings.has_role(Role::Dispatcher))
     {
-        bail!("SQLite is for one process that does everything: leave `roles` out, or use PostgreSQL");
+        bail!(
+            "SQLite is for one process that does everything: leave `roles` out, or use PostgreSQL"
+        );
     }
     let _lock = database::lock_for_server(&url)?;
     let database = Database::open(&url).await?;
@@ -70,10 +72,7 @@ pub fn target_policy(settings: &Settings) -> TargetPolicy {
 /// # Errors
 ///
 /// If the machine has no name to give the node.
-pub fn config(
-    settings: &Settings,
-    listener: Option<TcpListener>,
-) -> anyhow::Result<ServiceConfig> {
+pub fn config(settings: &Settings, listener: Option<TcpListener>) -> anyhow::Result<ServiceConfig> {
     let targets = target_policy(settings);
     let node_name = match (&settings.node_name, &listener) {
         (Some(name), _) => name.clone(),
@@ -123,7 +122,9 @@ async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
     }
     let address = settings.listen();
     let listener = TcpListener::bind(address).await;
-    Ok(Some(listener.with_context(|| format!("cannot listen on {address}"))?))
+    Ok(Some(
+        listener.with_context(|| format!("cannot listen on {address}"))?,
+    ))
 }
 
 fn announce(settings: &Settings, url: &DatabaseUrl, service: &Service) {

@@ -113,10 +113,20 @@ pub async fn run(
             output::item(format, &client.get(&path(subscription, "")).await?);
         }
         SubscriptionsCommand::Pause { subscription } => {
-            output::item(format, &client.post(&path(subscription, "/pause"), &json!({})).await?);
+            output::item(
+                format,
+                &client
+                    .post(&path(subscription, "/pause"), &json!({}))
+                    .await?,
+            );
         }
         SubscriptionsCommand::Resume { subscription } => {
-            output::item(format, &client.post(&path(subscription, "/resume"), &json!({})).await?);
+            output::item(
+                format,
+                &client
+                    .post(&path(subscription, "/resume"), &json!({}))
+                    .await?,
+            );
         }
         SubscriptionsCommand::Secret { subscription } => {
             let mut answer = client.get(&path(subscription, "/secret")).await?;

@@ -9,8 +9,11 @@ use crate::{
     output::{self, Column, Format},
 };
 
-const COLUMNS: &[Column] =
-    &[("ID", "/id"), ("DELIVERIES", "/deliveries"), ("DUPLICATE", "/duplicate")];
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("DELIVERIES", "/deliveries"),
+    ("DUPLICATE", "/duplicate"),
+];
 
 /// The events to emit.
 #[derive(Args, Clone, Debug)]
@@ -41,7 +44,11 @@ pub struct TriggerArgs {
 ///
 /// If the data is no JSON, or the service refuses or cannot be reached.
 pub async fn run(client: &Client, args: &TriggerArgs, format: Format) -> anyhow::Result<()> {
-    let given = match args.data.as_deref().map(|data| (data, data.strip_prefix('@'))) {
+    let given = match args
+        .data
+        .as_deref()
+        .map(|data| (data, data.strip_prefix('@')))
+    {
         Some((_, Some(file))) => {
             Some(std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?)
         }
@@ -55,7 +62,10 @@ pub async fn run(client: &Client, args: &TriggerArgs, format: Format) -> anyhow:
     }
     output::items(format, &accepted, COLUMNS);
     if accepted.iter().all(|event| event["deliveries"] == 0) {
-        eprintln!("No subscription of `{}` wants `{}`.", args.app, args.event_type);
+        eprintln!(
+            "No subscription of `{}` wants `{}`.",
+            args.app, args.event_type
+        );
     }
     Ok(())
 }
@@ -71,7 +81,11 @@ fn body(args: &TriggerArgs, data: String) -> anyhow::Result<String> {
         body["id"] = json!(id);
     }
     let start = body.to_string();
-    Ok(format!("{},\"data\":{}}}", start.trim_end_matches('}'), data.get()))
+    Ok(format!(
+        "{},\"data\":{}}}",
+        start.trim_end_matches('}'),
+        data.get()
+    ))
 }
 
 fn example(number: u32) -> Value {

@@ -1,0 +1,198 @@
+//! Accepted events as columns.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use ringback_store::{NewDelivery, NewEvent};
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
+
+use super::Batch;
+use crate::accept::judge::{ABANDONED, Plan};
+
+/// A statement with its values.
+pub(super) type Bound = Query<'static, Postgres, PgArguments>;
+
+/// What a plan's rows hang on: its place in the batch if it has a key, else 0.
+pub(super) fn guard(number: usize, plan: &Plan) -> i32 {
+    // Batches are of hundreds.
+    if plan.keys.is_empty() {
+        0
+    } else {
+        i32::try_from(number + 1).unwrap_or(i32::MAX)
+    }
+}
+
+/// The rows to be written, a column each.
+#[derive(Debug, Default)]
+pub(super) struct Rows<'i> {
+    versions: BTreeSet<(i64, i64)>,
+    events: Vec<&'i NewEvent>,
+    types: Vec<i32>,
+    guards: Vec<i32>,
+    /// Place in `events`, and the delivery.
+    sent: Vec<(usize, NewDelivery)>,
+    held: Vec<(usize, NewDelivery)>,
+    labels: Vec<(usize, &'i str, &'i str)>,
+}
+
+impl<'i> Rows<'i> {
+    pub(super) fn of(batch: &Batch<'i>, plans: &[Plan], atomic: bool) -> Self {
+        let mut rows = Self::default();
+        for (number, plan) in plans.iter().enumerate() {
+            let guard = if atomic { 0 } else { guard(number, plan) };
+            for ((event, event_type), accepted) in batch.items[plan.item].iter().zip(&plan.accepted)
+            {
+                rows.versions.insert((event.app.get(), event.app_version));
+                if !accepted.duplicate {
+                    rows.push(event, *event_type, guard);
+                }
+            }
+        }
+        rows
+    }
+
+    fn push(&mut self, event: &'i NewEvent, event_type: i32, guard: i32) {
+        let place = self.events.len();
+        self.events.push(event);
+        self.types.push(event_type);
+        self.guards.push(guard);
+        for delivery in &event.deliveries {
+            let rows = if delivery.held {
+                &mut self.held
+            } else {
+                &mut self.sent
+            };
+            rows.push((place, *delivery));
+        }
+        let labels = event
+            .labels
+            .iter()
+            .map(|(name, value)| (place, &**name, &**value));
+        self.labels.extend(labels);
+    }
+
+    /// Whether events and outbox are all there is to write.
+    pub(super) fn are_plain(&self) -> bool {
+        self.held.is_empty() && self.labels.is_empty()
+    }
+
+    pub(super) fn bind(&self, sql: &'static str) -> Bound {
+        let (apps, versions): (Vec<i64>, Vec<i64>) = self.versions.iter().copied().unzip();
+        let events = || self.events.iter();
+        sqlx::query(sql)
+            .bind(apps)
+            .bind(versions)
+            .bind(events().map(|event| event.id.get()).collect::<Vec<_>>())
+            .bind(events().map(|event| event.app.get()).collect::<Vec<_>>())
+            .bind(&self.types)
+            .bind(
+                events()
+                    .map(|event| event.external.as_ref().map(|external| &*external.id))
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                events()
+                    .map(|event| event.traceparent.as_deref())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(events().map(|event| labels_text(event)).collect::<Vec<_>>())
+            .bind(events().map(|event| &*event.data).collect::<Vec<&[u8]>>())
+            .bind(self.event_ids(&self.sent))
+            .bind(subscriptions(&self.sent))
+            .bind(lanes(&self.sent))
+    }
+
+    pub(super) fn bind_more(&self, query: Bound, now: DateTime<Utc>) -> Bound {
+        let guards = |rows: &[(usize, NewDelivery)]| -> Vec<i32> {
+            rows.iter().map(|(place, _)| self.guards[*place]).collect()
+        };
+        let labels = || self.labels.iter();
+        query
+            .bind(&self.guards)
+            .bind(guards(&self.sent))
+            .bind(self.event_ids(&self.held))
+            .bind(subscriptions(&self.held))
+            .bind(lanes(&self.held))
+            .bind(
+                self.held
+                    .iter()
+                    .map(|row| self.events[row.0].app.get())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(
+                self.held
+                    .iter()
+                    .map(|row| self.types[row.0])
+                    .collect::<Vec<_>>(),
+            )
+            .bind(guards(&self.held))
+            .bind(
+                labels()
+                    .map(|row| self.events[row.0].app.get())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(labels().map(|row| row.1).collect::<Vec<_>>())
+            .bind(labels().map(|row| row.2).collect::<Vec<_>>())
+            .bind(
+                labels()
+                    .map(|row| self.events[row.0].id.get())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(labels().map(|row| self.guards[row.0]).collect::<Vec<_>>())
+            .bind(now)
+    }
+
+    fn event_ids(&self, rows: &[(usize, NewDelivery)]) -> Vec<i64> {
+        rows.iter()
+            .map(|(place, _)| self.events[*place].id.get())
+            .collect()
+    }
+}
+
+fn subscriptions(rows: &[(usize, NewDelivery)]) -> Vec<i64> {
+    rows.iter()
+        .map(|(_, delivery)| delivery.subscription.get())
+        .collect()
+}
+
+fn lanes(rows: &[(usize, NewDelivery)]) -> Vec<i16> {
+    rows.iter()
+        .map(|(_, delivery)| i16::from(delivery.lane.get()))
+        .collect()
+}
+
+fn labels_text(event: &NewEvent) -> Option<String> {
+    // Texts with texts for keys are JSON in any case.
+    (!event.labels.is_empty()).then(|| serde_json::to_string(&event.labels).unwrap_or_default())
+}
+
+/// Adds the keys of these plans.
+pub(super) fn bind_keys(query: Bound, plans: &[Plan], now: DateTime<Utc>) -> Bound {
+    let rows = || {
+        let numbered = plans.iter().enumerate();
+        numbered
+            .flat_map(|(number, plan)| plan.keys.iter().map(move |row| (guard(number, plan), row)))
+    };
+    query
+        .bind(rows().map(|(_, row)| row.key.0).collect::<Vec<_>>())
+        .bind(rows().map(|(_, row)| row.key.1).collect::<Vec<_>>())
+        .bind(rows().map(|(_, row)| row.body_hash).collect::<Vec<_>>())
+        .bind(
+            rows()
+                .map(|(_, row)| row.first.map(|(id, _)| id.get()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows()
+                .map(|(_, row)| row.first.map(|(_, deliveries)| deliveries.cast_signed()))
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            rows()
+                .map(|(_, row)| row.answer.as_deref())
+                .collect::<Vec<_>>(),
+        )
+        .bind(rows().map(|(guard, _)| guard).collect::<Vec<_>>())
+        .bind(now)
+        .bind(now - ABANDONED)
+}
