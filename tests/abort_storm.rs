@@ -68,7 +68,9 @@ async fn clients_that_go_away_leave_no_transaction_open_on_postgres() {
     assert!(left.is_empty(), "left open: {left:#?}");
     // 25P02: a statement came into a transaction that had failed.
     let log = cluster.log();
-    let aborted = log.lines().find(|line| line.contains("current transaction is aborted"));
+    let aborted = log
+        .lines()
+        .find(|line| line.contains("current transaction is aborted"));
     assert_eq!(aborted, None);
     assert_eq!(server.terminate(), Some(0));
 }
@@ -78,7 +80,9 @@ async fn survives(database_url: &str) -> (Server, Instant) {
     let server = Server::spawn(database_url, &[]);
     let inbox = Inbox::start().await;
     server.api.app(APP).await;
-    let subscription = inbox.subscribe(&server.api, APP, json!({"max_in_flight": 100})).await;
+    let subscription = inbox
+        .subscribe(&server.api, APP, json!({"max_in_flight": 100}))
+        .await;
     let plan = Plan::new(APP, 1, 1);
     let mut posts = storm(&server, &plan).await;
     let over = Instant::now();
@@ -92,7 +96,10 @@ async fn survives(database_url: &str) -> (Server, Instant) {
     nothing_is_lost(&server.api, APP, &inbox, &posts, |_| vec![subscription]).await;
     assert!(inbox.look(|books| books.repeats()).is_empty());
     let errors: Vec<String> = server.log();
-    let errors: Vec<_> = errors.iter().filter(|line| line.contains("ERROR")).collect();
+    let errors: Vec<_> = errors
+        .iter()
+        .filter(|line| line.contains("ERROR"))
+        .collect();
     assert!(errors.is_empty(), "{errors:#?}");
     (server, over)
 }
@@ -156,7 +163,9 @@ impl Client {
         let began = Instant::now();
         let mut stream = TcpStream::connect(self.address).await?;
         stream.set_nodelay(true)?;
-        stream.write_all(&[head.as_bytes(), &body.as_bytes()[..sent]].concat()).await?;
+        stream
+            .write_all(&[head.as_bytes(), &body.as_bytes()[..sent]].concat())
+            .await?;
         if let Cut::AfterTheBody(wait) = cut {
             sleep(wait).await;
         }

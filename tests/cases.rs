@@ -29,29 +29,29 @@ macro_rules! on_both_databases {
 }
 
 mod payloads;
-mod signature;
 mod rotation;
+mod signature;
 
-mod outcomes;
-mod gone;
 mod failures;
-mod tls;
+mod gone;
+mod outcomes;
 mod schedule;
+mod tls;
 
-mod replay;
-mod pause;
 mod cancel;
 mod deletion;
+mod pause;
+mod replay;
 mod shutdown;
 
-mod duplicates;
 mod batches;
+mod duplicates;
 
 mod addresses;
-mod urls;
+mod scopes;
 mod secrecy;
 mod tenancy;
-mod scopes;
+mod urls;
 
 mod cli;
 mod dev;
@@ -69,12 +69,18 @@ async fn service(store: TestStore) -> Ringback {
 /// Subscribes a receiver to the events of type `order.*`.
 async fn subscribe(ringback: &Ringback, receiver: &Receiver, mut fields: Value) -> Subscription {
     fields["event_types"] = json!(["order.*"]);
-    ringback.api.subscribe(APP, &receiver.url("/"), fields).await
+    ringback
+        .api
+        .subscribe(APP, &receiver.url("/"), fields)
+        .await
 }
 
 /// Emits an `order.paid`; answers its id.
 async fn emit(ringback: &Ringback) -> String {
-    ringback.api.emit(APP, "order.paid", json!({"total": 1.10})).await
+    ringback
+        .api
+        .emit(APP, "order.paid", json!({"total": 1.10}))
+        .await
 }
 
 /// Shows that nothing more is to be sent: a receiver of its own is sent events
@@ -87,7 +93,10 @@ impl Bystander {
     async fn start(ringback: &Ringback) -> Self {
         let receiver = Receiver::start().await;
         let fields = json!({"event_types": ["bystander"]});
-        ringback.api.subscribe(APP, &receiver.url("/"), fields).await;
+        ringback
+            .api
+            .subscribe(APP, &receiver.url("/"), fields)
+            .await;
         Self { receiver }
     }
 
@@ -119,6 +128,11 @@ async fn stays_quiet(
 fn faults(problem: &Value) -> Vec<(&str, &str)> {
     let errors = problem["errors"].as_array().into_iter().flatten();
     errors
-        .map(|error| (error["pointer"].as_str().unwrap(), error["code"].as_str().unwrap()))
+        .map(|error| {
+            (
+                error["pointer"].as_str().unwrap(),
+                error["code"].as_str().unwrap(),
+            )
+        })
         .collect()
 }

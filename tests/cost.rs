@@ -46,7 +46,10 @@ async fn a_delivery_costs_no_update_few_statements_and_little_of_the_log() {
     observer.all_is_settled().await;
     let after = observer.look().await;
     assert_eq!((report.missing, report.repeats), (0, 0));
-    assert_eq!(before.checkpoint, after.checkpoint, "there was a checkpoint between");
+    assert_eq!(
+        before.checkpoint, after.checkpoint,
+        "there was a checkpoint between"
+    );
 
     // Its sessions have told their counts when they have ended.
     assert_eq!(server.terminate(), Some(0));
@@ -56,9 +59,19 @@ async fn a_delivery_costs_no_update_few_statements_and_little_of_the_log() {
     let statements = per_delivery(after.statements - before.statements);
     let wal_bytes = per_delivery(after.wal_bytes - before.wal_bytes);
     println!("per delivery: {statements:.4} statements, {wal_bytes:.0} bytes of WAL\n{report}");
-    assert_eq!((inserted, updated, deleted), (rows, 0, rows), "of the outbox");
-    assert!(statements <= STATEMENTS, "{statements:.4} statements per delivery");
-    assert!(wal_bytes <= WAL_BYTES, "{wal_bytes:.0} bytes of WAL per delivery");
+    assert_eq!(
+        (inserted, updated, deleted),
+        (rows, 0, rows),
+        "of the outbox"
+    );
+    assert!(
+        statements <= STATEMENTS,
+        "{statements:.4} statements per delivery"
+    );
+    assert!(
+        wal_bytes <= WAL_BYTES,
+        "{wal_bytes:.0} bytes of WAL per delivery"
+    );
 }
 
 /// A session of our own, whose statements are not counted.
@@ -84,7 +97,10 @@ impl Observer {
             "alter system set max_wal_size = '8GB'",
             "select pg_reload_conf()",
         ] {
-            sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+            sqlx::raw_sql(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
         }
         Self(connection)
     }

@@ -57,8 +57,17 @@ impl Answer {
 
     /// The body of a success.
     pub(crate) fn ok(self) -> Value {
-        assert!((200..300).contains(&self.status), "{} {}", self.status, self.text);
-        if self.text.is_empty() { Value::Null } else { self.json() }
+        assert!(
+            (200..300).contains(&self.status),
+            "{} {}",
+            self.status,
+            self.text
+        );
+        if self.text.is_empty() {
+            Value::Null
+        } else {
+            self.json()
+        }
     }
 }
 
@@ -67,13 +76,20 @@ impl Api {
     pub(crate) fn new(base: String, key: String) -> Self {
         // Done by every test; only the first can succeed.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(PATIENCE)
+            .build()
+            .unwrap();
         Self { http, base, key }
     }
 
     /// The same API with another key.
     pub(crate) fn with_key(&self, key: &str) -> Self {
-        Self { key: key.to_owned(), ..self.clone() }
+        Self {
+            key: key.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// Where it is, for other programs.
@@ -101,19 +117,29 @@ impl Api {
             request = request.header(*name, *value);
         }
         if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body);
+            request = request
+                .header("content-type", "application/json")
+                .body(body);
         }
         let response = request.send().await.ok()?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Some(Answer { status, headers, text: response.text().await.ok()? })
+        Some(Answer {
+            status,
+            headers,
+            text: response.text().await.ok()?,
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
-        self.try_send("GET", path, &[], None).await.expect("nobody answered")
+        self.try_send("GET", path, &[], None)
+            .await
+            .expect("nobody answered")
     }
 
     pub(crate) async fn delete(&self, path: &str) -> Answer {
-        self.try_send("DELETE", path, &[], None).await.expect("nobody answered")
+        self.try_send("DELETE", path, &[], None)
+            .await
+            .expect("nobody answered")
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
@@ -122,18 +148,24 @@ impl Api {
 
     pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
         let body = Some(body.to_string().into_bytes());
-        self.try_send("PATCH", path, &[], body).await.expect("nobody answered")
+        self.try_send("PATCH", path, &[], body)
+            .await
+            .expect("nobody answered")
     }
 
     /// POSTs a body byte for byte.
     pub(crate) async fn post_raw(&self, path: &str, body: String) -> Answer {
         let body = Some(body.into_bytes());
-        self.try_send("POST", path, &[], body).await.expect("nobody answered")
+        self.try_send("POST", path, &[], body)
+            .await
+            .expect("nobody answered")
     }
 
     /// Creates an application.
     pub(crate) async fn app(&self, slug: &str) {
-        self.post("/v1/apps", json!({"slug": slug, "name": slug})).await.ok();
+        self.post("/v1/apps", json!({"slug": slug, "name": slug}))
+            .await
+            .ok();
     }
 
     /// Creates a subscription of an application; answers it, with its secret.
@@ -142,9 +174,15 @@ impl Api {
     pub(crate) async fn subscribe(&self, app: &str, url: &str, fields: Value) -> Subscription {
         let mut body = json!({"url": url});
         merge(&mut body, fields);
-        let made = self.post(&format!("/v1/apps/{app}/subscriptions"), body).await.ok();
+        let made = self
+            .post(&format!("/v1/apps/{app}/subscriptions"), body)
+            .await
+            .ok();
         let text = |name: &str| made[name].as_str().unwrap().to_owned();
-        Subscription { id: text("id"), secret: text("secret") }
+        Subscription {
+            id: text("id"),
+            secret: text("secret"),
+        }
     }
 
     /// Emits an event; answers its id.
@@ -163,15 +201,14 @@ impl Api {
     }
 
     /// That delivery, once it is in `status`.
-    pub(crate) async fn delivery_in(
-        &self,
-        status: &str,
-        event: &str,
-        subscription: &str,
-    ) -> Value {
+    pub(crate) async fn delivery_in(&self, status: &str, event: &str, subscription: &str) -> Value {
         eventually(&format!("the delivery is {status}"), async || {
             let delivery = self.delivery(event, subscription).await;
-            if delivery["status"] == status { Ok(delivery) } else { Err(delivery) }
+            if delivery["status"] == status {
+                Ok(delivery)
+            } else {
+                Err(delivery)
+            }
         })
         .await
     }
@@ -179,7 +216,10 @@ impl Api {
     /// All attempts of a delivery.
     pub(crate) async fn attempts(&self, delivery: &Value) -> Vec<Value> {
         let id = delivery["id"].as_str().unwrap();
-        let mut list = self.get(&format!("/v1/deliveries/{id}/attempts")).await.ok();
+        let mut list = self
+            .get(&format!("/v1/deliveries/{id}/attempts"))
+            .await
+            .ok();
         serde_json::from_value(list["data"].take()).unwrap()
     }
 
@@ -188,7 +228,10 @@ impl Api {
         let (mut items, mut cursor) = (Vec::new(), String::new());
         let join = if path.contains('?') { '&' } else { '?' };
         loop {
-            let mut page = self.get(&format!("{path}{join}limit=200{cursor}")).await.ok();
+            let mut page = self
+                .get(&format!("{path}{join}limit=200{cursor}"))
+                .await
+                .ok();
             items.extend(serde_json::from_value::<Vec<Value>>(page["data"].take()).unwrap());
             match page["next_cursor"].as_str() {
                 Some(next) => cursor = format!("&cursor={next}"),

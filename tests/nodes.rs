@@ -98,7 +98,10 @@ async fn a_node_stopped_past_its_lease_repeats_only_what_it_had_in_flight() {
     trial.owned_by("owner", 256..=256).await;
     trial.post_to_each(&owner.api).await;
     let again = |books: &Books| books.of_round(1).is_superset(&in_flight);
-    trial.inbox.wait_until("what was in flight to come again", again).await;
+    trial
+        .inbox
+        .wait_until("what was in flight to come again", again)
+        .await;
 
     paused.signal("CONT");
     failing.open();
@@ -110,8 +113,14 @@ async fn a_node_stopped_past_its_lease_repeats_only_what_it_had_in_flight() {
     trial.nothing_is_lost(&owner.api).await;
     assert_eq!(trial.repeated(), in_flight);
     let deliveries = trial.inbox.look(|books| books.deliveries());
-    let retried: Vec<_> = deliveries.iter().filter(|(_, attempts)| **attempts > 1).collect();
-    assert!(retried.is_empty(), "delivered, and tried again: {retried:?}");
+    let retried: Vec<_> = deliveries
+        .iter()
+        .filter(|(_, attempts)| **attempts > 1)
+        .collect();
+    assert!(
+        retried.is_empty(),
+        "delivered, and tried again: {retried:?}"
+    );
     assert_eq!([owner, paused].map(Server::terminate), [Some(0); 2]);
     assert_eq!(unsettled(trial.database_url()).await, BTreeSet::new());
     println!("{} were in flight, and repeated", in_flight.len());
@@ -144,8 +153,14 @@ async fn each_sends_its_share(trial: &mut Trial, first: &Server, late: &Server) 
     let is_its_own = |delivery: &DeliveryId| its_own.contains(&delivery.subscription);
     let (late_sends, first_sends): (Vec<_>, Vec<_>) = wanted.into_iter().partition(is_its_own);
     let all = |books: &Books| late_sends.iter().all(|delivery| books.has(*delivery));
-    trial.inbox.wait_until("what the late node sends", all).await;
+    trial
+        .inbox
+        .wait_until("what the late node sends", all)
+        .await;
     let none = |books: &Books| !first_sends.iter().any(|delivery| books.has(*delivery));
-    assert!(trial.inbox.look(none), "it sent from lanes that are not its own");
+    assert!(
+        trial.inbox.look(none),
+        "it sent from lanes that are not its own"
+    );
     first.signal("CONT");
 }

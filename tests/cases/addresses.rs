@@ -42,16 +42,21 @@ async fn a_url_that_leads_inside_is_refused(store: TestStore) {
     for host in INSIDE {
         let body = json!({"url": format!("https://{host}:8443/hooks")});
         let change = format!("/v1/subscriptions/{outside}");
-        for refused in
-            [ringback.api.post(&path, body.clone()).await, ringback.api.patch(&change, body).await]
-        {
+        for refused in [
+            ringback.api.post(&path, body.clone()).await,
+            ringback.api.patch(&change, body).await,
+        ] {
             let problem = refused.json();
             assert_eq!(refused.status, 422, "{host}: {problem}");
             assert_eq!(faults(&problem), [("/url", "blocked_address")], "{host}");
         }
     }
     assert_eq!(ringback.api.all(&path).await.len(), 1);
-    let shown = ringback.api.get(&format!("/v1/subscriptions/{outside}")).await.ok();
+    let shown = ringback
+        .api
+        .get(&format!("/v1/subscriptions/{outside}"))
+        .await
+        .ok();
     assert_eq!(shown["url"], OUTSIDE);
 }
 
@@ -59,7 +64,13 @@ async fn a_url_that_leads_inside_is_refused(store: TestStore) {
 async fn a_url_that_leads_inside_is_not_called_although_it_is_stored(store: TestStore) {
     let ringback = guarded(store, Vec::new()).await;
     let [v4, v6] = canaries().await;
-    let hosts = ["127.0.0.1", "0.0.0.0", "localhost", "[::1]", "[::ffff:127.0.0.1]"];
+    let hosts = [
+        "127.0.0.1",
+        "0.0.0.0",
+        "localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+    ];
     let mut subscriptions = Vec::new();
     for (number, host) in hosts.iter().enumerate() {
         let canary = if host.starts_with("[::1") { &v6 } else { &v4 };
@@ -67,7 +78,10 @@ async fn a_url_that_leads_inside_is_not_called_although_it_is_stored(store: Test
         subscriptions.push(ringback.api.subscribe(APP, &registered, json!({})).await.id);
         let url = format!("https://{host}:{}/", canary.address().port());
         let put = format!("set url = '{url}' where url = '{registered}'");
-        ringback.store.execute(&format!("update ringback.subscription_versions {put}")).await;
+        ringback
+            .store
+            .execute(&format!("update ringback.subscription_versions {put}"))
+            .await;
     }
 
     are_blocked(&ringback, &subscriptions).await;
@@ -127,7 +141,11 @@ async fn are_blocked(ringback: &Ringback, subscriptions: &[String]) {
         assert_eq!(delivery["error"], "blocked_address");
         let attempt = ringback.api.attempts(&delivery).await.remove(0);
         assert_eq!(attempt["error"], "blocked_address");
-        assert_eq!(attempt["remote_addr"], json!(null), "it would map our network");
+        assert_eq!(
+            attempt["remote_addr"],
+            json!(null),
+            "it would map our network"
+        );
     }
 }
 

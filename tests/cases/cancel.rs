@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ringback_testkit::{Receiver, TestStore, receiver::{Gate, Reply}};
+use ringback_testkit::{
+    Receiver, TestStore,
+    receiver::{Gate, Reply},
+};
 use serde_json::{Value, json};
 
 use super::{Bystander, emit, service, stays_quiet, subscribe};
@@ -21,13 +24,18 @@ async fn a_retry_that_is_cancelled_is_never_made(store: TestStore) {
     receiver.next([Reply::status(500)]);
     let subscription = subscribe(&ringback, &receiver, json!({})).await.id;
     let event = emit(&ringback).await;
-    let retrying = ringback.delivery_in("retrying", &event, &subscription).await;
+    let retrying = ringback
+        .delivery_in("retrying", &event, &subscription)
+        .await;
 
     let answer = cancel(&ringback, &retrying).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.json()["status"], "cancelled");
     let shown = ringback.api.delivery(&event, &subscription).await;
-    assert_eq!((&shown["status"], &shown["next_attempt_at"]), (&json!("cancelled"), &Value::Null));
+    assert_eq!(
+        (&shown["status"], &shown["next_attempt_at"]),
+        (&json!("cancelled"), &Value::Null)
+    );
     stays_quiet(&ringback, &bystander, &receiver, Duration::from_secs(3600)).await;
     assert_eq!(receiver.count(), 1);
     ringback.finish().await;
@@ -46,11 +54,16 @@ async fn a_delivery_cancelled_in_flight_stays_cancelled_and_shows_its_attempt(st
     let pending = ringback.api.delivery(&event, &subscription).await;
     cancel(&ringback, &pending).await.ok();
     gate.open();
-    let attempts = ringback.eventually("the attempt is recorded", async || {
-        let attempts = ringback.api.attempts(&pending).await;
-        if attempts.len() == 1 { Ok(attempts) } else { Err(attempts) }
-    })
-    .await;
+    let attempts = ringback
+        .eventually("the attempt is recorded", async || {
+            let attempts = ringback.api.attempts(&pending).await;
+            if attempts.len() == 1 {
+                Ok(attempts)
+            } else {
+                Err(attempts)
+            }
+        })
+        .await;
     assert_eq!(attempts[0]["status_code"], 500);
     let shown = ringback.api.delivery(&event, &subscription).await;
     assert_eq!(shown["status"], "cancelled");
@@ -64,14 +77,25 @@ async fn a_settled_delivery_cannot_be_cancelled(store: TestStore) {
     let receiver = Receiver::start().await;
     let subscription = subscribe(&ringback, &receiver, json!({})).await.id;
     let event = emit(&ringback).await;
-    let delivered = ringback.delivery_in("delivered", &event, &subscription).await;
+    let delivered = ringback
+        .delivery_in("delivered", &event, &subscription)
+        .await;
     let answer = cancel(&ringback, &delivered).await;
-    assert_eq!((answer.status, &answer.json()["code"]), (409, &json!("settled")));
-    assert_eq!(ringback.api.delivery(&event, &subscription).await, delivered);
+    assert_eq!(
+        (answer.status, &answer.json()["code"]),
+        (409, &json!("settled"))
+    );
+    assert_eq!(
+        ringback.api.delivery(&event, &subscription).await,
+        delivered
+    );
     ringback.finish().await;
 }
 
 async fn cancel(ringback: &Ringback, delivery: &Value) -> Answer {
     let id = delivery["id"].as_str().unwrap();
-    ringback.api.post(&format!("/v1/deliveries/{id}/cancel"), json!({})).await
+    ringback
+        .api
+        .post(&format!("/v1/deliveries/{id}/cancel"), json!({}))
+        .await
 }

@@ -38,14 +38,25 @@ async fn the_same_id_twenty_times_at_once_is_one_event(store: TestStore) {
     let mut other = body.clone();
     other["data"] = json!({"total": 2});
     let refused = ringback.api.post("/v1/events", other).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (409, &json!("id_reused")));
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (409, &json!("id_reused"))
+    );
 
-    let delivered = ringback.delivery_in("delivered", &ids[0], &subscription).await;
+    let delivered = ringback
+        .delivery_in("delivered", &ids[0], &subscription)
+        .await;
     bystander.is_served(&ringback).await;
     assert_eq!((&delivered["attempts"], receiver.count()), (&json!(1), 1));
-    let events = ringback.api.all(&format!("/v1/events?app={APP}&type=order.*")).await;
+    let events = ringback
+        .api
+        .all(&format!("/v1/events?app={APP}&type=order.*"))
+        .await;
     assert_eq!(events.len(), 1);
-    assert_eq!((&events[0]["id"], &events[0]["external_id"]), (&json!(ids[0]), &body["id"]));
+    assert_eq!(
+        (&events[0]["id"], &events[0]["external_id"]),
+        (&json!(ids[0]), &body["id"])
+    );
     ringback.finish().await;
 }
 
@@ -64,7 +75,10 @@ async fn the_same_idempotency_key_twenty_times_at_once_is_one_event(store: TestS
     assert_eq!(answers.iter().filter(is_fresh).count(), 1);
     let other = json!({"app": APP, "type": "order.paid", "data": {"total": 2}});
     let refused = post(&ringback.api, "/v1/events", &KEY, &other).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (422, &json!("idempotency_key_reused")));
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (422, &json!("idempotency_key_reused"))
+    );
 
     receiver.wait_for(1).await;
     bystander.is_served(&ringback).await;
@@ -83,8 +97,17 @@ async fn the_same_idempotency_key_makes_one_subscription(store: TestStore) {
     assert_eq!((first.status, again.status), (201, 201));
     assert_eq!(first.text, again.text);
     assert_eq!(again.headers["idempotency-replayed"], "true");
-    let other = post(&ringback.api, &path, &KEY, &json!({"url": "http://127.0.0.1:8081/"})).await;
-    assert_eq!((other.status, &other.json()["code"]), (422, &json!("idempotency_key_reused")));
+    let other = post(
+        &ringback.api,
+        &path,
+        &KEY,
+        &json!({"url": "http://127.0.0.1:8081/"}),
+    )
+    .await;
+    assert_eq!(
+        (other.status, &other.json()["code"]),
+        (422, &json!("idempotency_key_reused"))
+    );
     assert_eq!(ringback.api.all(&path).await.len(), 1);
 }
 

@@ -19,22 +19,35 @@ async fn who_never_answers_is_given_up_on_after_the_timeout_and_tried_again(stor
     let ringback = service(store).await;
     let receiver = Receiver::start().await;
     receiver.next([Reply::never()]);
-    let by_default = subscribe(&ringback, &Receiver::start().await, json!({})).await.id;
+    let by_default = subscribe(&ringback, &Receiver::start().await, json!({}))
+        .await
+        .id;
     let path = format!("/v1/subscriptions/{by_default}");
-    let timeout_s = ringback.api.get(&path).await.ok()["timeout_s"].as_f64().unwrap();
+    let timeout_s = ringback.api.get(&path).await.ok()["timeout_s"]
+        .as_f64()
+        .unwrap();
     assert!((15.0..=30.0).contains(&timeout_s), "{timeout_s}");
     ringback.api.delete(&path).await.ok();
 
-    let subscription = subscribe(&ringback, &receiver, json!({"timeout_s": 1})).await.id;
+    let subscription = subscribe(&ringback, &receiver, json!({"timeout_s": 1}))
+        .await
+        .id;
     let event = emit(&ringback).await;
-    let delivery = ringback.delivery_in("retrying", &event, &subscription).await;
+    let delivery = ringback
+        .delivery_in("retrying", &event, &subscription)
+        .await;
     let attempt = ringback.api.attempts(&delivery).await.remove(0);
-    assert_eq!((&attempt["error"], &attempt["status_code"]), (&json!("timeout"), &json!(null)));
+    assert_eq!(
+        (&attempt["error"], &attempt["status_code"]),
+        (&json!("timeout"), &json!(null))
+    );
     let total_ms = attempt["timings_ms"]["total"].as_u64().unwrap();
     assert!((1000..5000).contains(&total_ms), "{total_ms}");
 
     ringback.later(Duration::from_secs(6)).await;
-    let delivery = ringback.delivery_in("delivered", &event, &subscription).await;
+    let delivery = ringback
+        .delivery_in("delivered", &event, &subscription)
+        .await;
     assert_eq!((&delivery["attempts"], receiver.count()), (&json!(2), 2));
     ringback.finish().await;
 }
@@ -57,7 +70,10 @@ async fn who_cannot_be_reached_is_recorded_by_its_kind_and_tried_again(store: Te
     let babbling = Receiver::start().await;
     babbling.always(Reply::raw_then_close("220 mail.r.example ESMTP\r\n"));
     let cases = [
-        (format!("http://{}/", nobody.local_addr().unwrap()), "connect_refused"),
+        (
+            format!("http://{}/", nobody.local_addr().unwrap()),
+            "connect_refused",
+        ),
         ("http://nowhere.r.example:8080/".to_owned(), "dns"),
         (resetting.url("/"), "reset"),
         (closing.url("/"), "reset"),
@@ -71,11 +87,16 @@ async fn who_cannot_be_reached_is_recorded_by_its_kind_and_tried_again(store: Te
     let event = emit(&ringback).await;
     for attempts in 1..=2 {
         for (subscription, error) in &subscriptions {
-            let delivery = ringback.delivery_after(attempts, &event, subscription).await;
+            let delivery = ringback
+                .delivery_after(attempts, &event, subscription)
+                .await;
             assert_eq!(delivery["status"], "retrying", "{delivery}");
             let made = ringback.api.attempts(&delivery).await;
             let last = made.last().unwrap();
-            assert_eq!((&last["error"], &last["response"]), (&json!(error), &json!(null)));
+            assert_eq!(
+                (&last["error"], &last["response"]),
+                (&json!(error), &json!(null))
+            );
         }
         ringback.later(Duration::from_secs(6)).await;
     }

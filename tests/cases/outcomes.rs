@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ringback_testkit::{Receiver, TestStore, receiver::{Canary, Reply, Request}};
+use ringback_testkit::{
+    Receiver, TestStore,
+    receiver::{Canary, Reply, Request},
+};
 use serde_json::json;
 
 use super::{APP, Bystander, emit, service, stays_quiet};
@@ -28,7 +31,9 @@ async fn every_2xx_is_a_success_after_one_attempt(store: TestStore) {
 
     let event = emit(&ringback).await;
     for (subscription, status) in subscriptions.iter().zip(statuses) {
-        let delivery = ringback.delivery_in("delivered", &event, subscription).await;
+        let delivery = ringback
+            .delivery_in("delivered", &event, subscription)
+            .await;
         assert_eq!(delivery["attempts"], 1, "{delivery}");
         assert_eq!(delivery["last_attempt"]["status_code"], status);
         assert_eq!(delivery["next_attempt_at"], json!(null));
@@ -44,7 +49,10 @@ async fn a_redirect_is_a_failure_and_is_not_followed(store: TestStore) {
     let bystander = Bystander::start(&ringback).await;
     let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
     let inside = Canary::start_at(([127, 0, 0, 2], 0).into()).await;
-    let locations = [elsewhere.url("/there"), format!("http://{}/", inside.address())];
+    let locations = [
+        elsewhere.url("/there"),
+        format!("http://{}/", inside.address()),
+    ];
     let statuses = [301, 302, 303, 307, 308];
     let mut subscriptions = Vec::new();
     for index in 0..locations.len() {

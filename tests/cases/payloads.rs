@@ -15,7 +15,10 @@ async fn what_is_sent_is_what_was_posted_byte_for_byte(store: TestStore) {
     let ringback = Ringback::start_now(store).await;
     ringback.api.app(APP).await;
     let receiver = Receiver::start().await;
-    let subscription = ringback.api.subscribe(APP, &receiver.url("/"), json!({})).await;
+    let subscription = ringback
+        .api
+        .subscribe(APP, &receiver.url("/"), json!({}))
+        .await;
 
     let mut requests = Vec::new();
     for data in payloads() {
@@ -26,8 +29,15 @@ async fn what_is_sent_is_what_was_posted_byte_for_byte(store: TestStore) {
         assert_eq!(event["id"], request.webhook_id());
         assert_eq!(data_of(&request.body), data);
 
-        let shown = ringback.api.get(&format!("/v1/events/{}", request.webhook_id())).await;
-        assert!(shown.text.contains(&format!("\"data\":{data}")), "{}", shown.text);
+        let shown = ringback
+            .api
+            .get(&format!("/v1/events/{}", request.webhook_id()))
+            .await;
+        assert!(
+            shown.text.contains(&format!("\"data\":{data}")),
+            "{}",
+            shown.text
+        );
         requests.push(request);
     }
     judges::all_accept(&subscription.secret, &requests);
@@ -47,7 +57,11 @@ fn payloads() -> Vec<String> {
         "[]",
     ];
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
-    literal.map(str::to_owned).into_iter().chain([deep]).collect()
+    literal
+        .map(str::to_owned)
+        .into_iter()
+        .chain([deep])
+        .collect()
 }
 
 /// What stands for `data` in a delivered body.

@@ -33,7 +33,10 @@ async fn every_failure_is_retried_on_the_default_schedule_until_it_is_dead(store
     for (made, wait_s) in (1..).zip(WAITS_S) {
         let mut next = Vec::new();
         for one in &failing {
-            next.push((one.next_attempt_at(&ringback, &event, made, wait_s).await, one));
+            next.push((
+                one.next_attempt_at(&ringback, &event, made, wait_s).await,
+                one,
+            ));
         }
         next.sort_by_key(|(due_at, _)| *due_at);
         for (due_at, one) in next {
@@ -44,12 +47,20 @@ async fn every_failure_is_retried_on_the_default_schedule_until_it_is_dead(store
             }
             ringback.later_at(due_at).await;
             one.receiver.wait_for(made + 1).await;
-            ringback.delivery_after(made as u64 + 1, &event, &one.subscription).await;
+            ringback
+                .delivery_after(made as u64 + 1, &event, &one.subscription)
+                .await;
         }
     }
     for one in &failing {
         one.is_dead(&ringback, &event).await;
-        stays_quiet(&ringback, &bystander, &one.receiver, Duration::from_secs(86_400)).await;
+        stays_quiet(
+            &ringback,
+            &bystander,
+            &one.receiver,
+            Duration::from_secs(86_400),
+        )
+        .await;
     }
     ringback.finish().await;
 }
@@ -66,9 +77,17 @@ impl Failing {
         let receiver = Receiver::start().await;
         receiver.always(Reply::status(status));
         let subscription = super::subscribe(ringback, &receiver, json!({})).await.id;
-        let shown = ringback.api.get(&format!("/v1/subscriptions/{subscription}")).await.ok();
+        let shown = ringback
+            .api
+            .get(&format!("/v1/subscriptions/{subscription}"))
+            .await
+            .ok();
         assert_eq!(shown["retry"], json!({"preset": "standard"}));
-        Self { status, receiver, subscription }
+        Self {
+            status,
+            receiver,
+            subscription,
+        }
     }
 
     /// When the attempt after the `made`-th is due: as promised, and at most a tenth later.
@@ -79,7 +98,9 @@ impl Failing {
         made: usize,
         wait_s: i64,
     ) -> DateTime<Utc> {
-        let delivery = ringback.delivery_after(made as u64, event, &self.subscription).await;
+        let delivery = ringback
+            .delivery_after(made as u64, event, &self.subscription)
+            .await;
         assert_eq!(delivery["status"], "retrying", "{delivery}");
         assert_eq!(delivery["last_attempt"]["status_code"], self.status);
         let attempts = ringback.api.attempts(&delivery).await;
@@ -88,22 +109,40 @@ impl Failing {
         let wait = due_at - last_at;
         let least = TimeDelta::seconds(wait_s);
         let most = least + least / 10 + SLACK;
-        assert!(least <= wait && wait <= most, "attempt {made}: {wait} is not {least} and a bit");
+        assert!(
+            least <= wait && wait <= most,
+            "attempt {made}: {wait} is not {least} and a bit"
+        );
         due_at
     }
 
     async fn is_dead(&self, ringback: &Ringback, event: &str) {
-        let delivery = ringback.delivery_in("dead", event, &self.subscription).await;
-        assert_eq!((&delivery["attempts"], &delivery["error"]), (&json!(10), &json!("http_status")));
+        let delivery = ringback
+            .delivery_in("dead", event, &self.subscription)
+            .await;
+        assert_eq!(
+            (&delivery["attempts"], &delivery["error"]),
+            (&json!(10), &json!("http_status"))
+        );
         assert_eq!(delivery["next_attempt_at"], Value::Null);
         let attempts = ringback.api.attempts(&delivery).await;
         for (number, attempt) in (1..).zip(&attempts) {
-            let shown = (&attempt["number"], &attempt["outcome"], &attempt["status_code"]);
-            assert_eq!(shown, (&json!(number), &json!("failed"), &json!(self.status)));
+            let shown = (
+                &attempt["number"],
+                &attempt["outcome"],
+                &attempt["status_code"],
+            );
+            assert_eq!(
+                shown,
+                (&json!(number), &json!("failed"), &json!(self.status))
+            );
         }
         let span = time(&attempts[9]["started_at"]) - time(&attempts[0]["started_at"]);
         assert!(span >= TimeDelta::hours(72), "all is over after {span}");
-        let list = format!("/v1/deliveries?app={APP}&status=dead&subscription={}", self.subscription);
+        let list = format!(
+            "/v1/deliveries?app={APP}&status=dead&subscription={}",
+            self.subscription
+        );
         assert_eq!(ringback.api.all(&list).await, [delivery]);
     }
 }

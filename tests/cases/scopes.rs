@@ -32,7 +32,11 @@ const ROUTES: [(&str, &str, Scope); 26] = [
     ("DELETE", "/v1/subscriptions/none", SubscriptionsWrite),
     ("POST", "/v1/subscriptions/none/pause", SubscriptionsWrite),
     ("POST", "/v1/subscriptions/none/resume", SubscriptionsWrite),
-    ("POST", "/v1/subscriptions/none/rotate-secret", SubscriptionsWrite),
+    (
+        "POST",
+        "/v1/subscriptions/none/rotate-secret",
+        SubscriptionsWrite,
+    ),
     ("GET", "/v1/subscriptions/none/secret", SubscriptionsWrite),
     ("POST", "/v1/events", EventsWrite),
     ("POST", "/v1/events/batch", EventsWrite),
@@ -57,8 +61,16 @@ async fn a_key_may_do_what_its_scopes_say_and_nothing_else(store: TestStore) {
             let answer = api.try_send(method, path, &[], body).await.unwrap();
             let may = scope == needed || scope == Admin;
             let refused = answer.status == 403;
-            assert_ne!(refused, may, "{method} {path} with {scope}: {}", answer.text);
-            assert!(may || answer.json()["code"] == "missing_scope", "{}", answer.text);
+            assert_ne!(
+                refused, may,
+                "{method} {path} with {scope}: {}",
+                answer.text
+            );
+            assert!(
+                may || answer.json()["code"] == "missing_scope",
+                "{}",
+                answer.text
+            );
             assert_ne!(answer.status, 401, "{method} {path} with {scope}");
         }
     }
@@ -77,11 +89,28 @@ async fn only_a_key_that_is_known_and_not_revoked_is_taken(store: TestStore) {
     list.retain(|key| key["id"] == id);
     assert_eq!(list[0]["name"], "short");
 
-    assert_eq!(ringback.api.delete(&format!("/v1/keys/{id}")).await.status, 204);
-    for (key, why) in [(text, "revoked"), ("rbk_", "short"), ("", "none"), ("canary", "foreign")] {
+    assert_eq!(
+        ringback.api.delete(&format!("/v1/keys/{id}")).await.status,
+        204
+    );
+    for (key, why) in [
+        (text, "revoked"),
+        ("rbk_", "short"),
+        ("", "none"),
+        ("canary", "foreign"),
+    ] {
         let answer = ringback.api.with_key(key).get("/v1/apps").await;
-        assert_eq!((answer.status, &answer.json()["code"]), (401, &json!("unauthorized")), "{why}");
-        assert!(answer.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (401, &json!("unauthorized")),
+            "{why}"
+        );
+        assert!(
+            answer.headers["www-authenticate"]
+                .to_str()
+                .unwrap()
+                .starts_with("Bearer")
+        );
     }
     let unknown = json!({"name": "", "scopes": ["replay", "everything"]});
     let problem = ringback.api.post("/v1/keys", unknown).await.json();
@@ -96,11 +125,17 @@ async fn payloads_are_shown_only_to_who_may_read_them(store: TestStore) {
     receiver.always(ringback_testkit::receiver::Reply::status(200).body("thanks"));
     let subscription = subscribe(&ringback, &receiver, json!({})).await.id;
     let event = emit(&ringback).await;
-    let delivery = ringback.delivery_in("delivered", &event, &subscription).await;
+    let delivery = ringback
+        .delivery_in("delivered", &event, &subscription)
+        .await;
 
     let cases: [(&[Scope], Value, Value); 2] = [
         (&[DeliveriesRead], Value::Null, Value::Null),
-        (&[DeliveriesRead, Scope::PayloadsRead], json!({"total": 1.10}), json!("thanks")),
+        (
+            &[DeliveriesRead, Scope::PayloadsRead],
+            json!({"total": 1.10}),
+            json!("thanks"),
+        ),
     ];
     for (scopes, data, body) in cases {
         let api = key(&ringback, scopes).await;

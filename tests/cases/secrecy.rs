@@ -51,12 +51,22 @@ async fn what_is_secret_is_in_no_log_refusal_record_or_database(store: TestStore
     let dump = dump(&store).await;
     tells_nothing(&dump, &everywhere, "the database");
     assert!(!dump.contains(&hex(SECRET)) && !dump.contains(&hex(HEADER.as_bytes())));
-    assert!(dump.contains(APP) && dump.contains(QUERY), "the dump is none");
+    assert!(
+        dump.contains(APP) && dump.contains(QUERY),
+        "the dump is none"
+    );
 
     let log = server.log().join("\n");
     tells_nothing(&log, &everywhere, "the log");
-    tells_nothing(&log, &[QUERY, USERINFO, BODY, ANSWER, COOKIE, PASSWORD], "the log");
-    assert!(log.contains("\"DEBUG\"") && log.contains("attempted"), "the log is none");
+    tells_nothing(
+        &log,
+        &[QUERY, USERINFO, BODY, ANSWER, COOKIE, PASSWORD],
+        "the log",
+    );
+    assert!(
+        log.contains("\"DEBUG\"") && log.contains("attempted"),
+        "the log is none"
+    );
     tells_nothing(&unreachable_database(), &[PASSWORD], "an error");
 }
 
@@ -89,9 +99,14 @@ async fn refusals(api: &Api) -> Vec<String> {
     let mistyped = json!({"app": APP, "type": {"x": BODY}, "data": BODY});
     answers.push(api.post("/v1/events", mistyped).await);
     answers.push(api.get(&format!("/nothing/here?token={QUERY}")).await);
-    answers.push(api.get(&format!("/v1/subscriptions/sub_1?token={QUERY}")).await);
+    answers.push(
+        api.get(&format!("/v1/subscriptions/sub_1?token={QUERY}"))
+            .await,
+    );
     answers.push(api.with_key(&format!("rbk_{HEADER}")).get("/v1/apps").await);
-    let told = answers.iter().inspect(|answer| assert!((400..500).contains(&answer.status)));
+    let told = answers
+        .iter()
+        .inspect(|answer| assert!((400..500).contains(&answer.status)));
     told.map(|answer| answer.text.clone()).collect()
 }
 
@@ -99,8 +114,14 @@ async fn refusals(api: &Api) -> Vec<String> {
 async fn records(api: &Api, secret: &str) -> Vec<String> {
     let receiver = Receiver::start().await;
     receiver.script(|request| {
-        let status = if request.target.starts_with("/good") { 200 } else { 500 };
-        Reply::status(status).header("set-cookie", COOKIE).body(ANSWER)
+        let status = if request.target.starts_with("/good") {
+            200
+        } else {
+            500
+        };
+        Reply::status(status)
+            .header("set-cookie", COOKIE)
+            .body(ANSWER)
     });
     let mut subscriptions = Vec::new();
     let unknown = "http://nowhere.invalid:8080/".to_owned();
@@ -110,10 +131,16 @@ async fn records(api: &Api, secret: &str) -> Vec<String> {
             "headers": {"authorization": format!("Bearer {HEADER}")},
             "retry": {"schedule_s": []},
         });
-        subscriptions.push(api.subscribe(APP, &format!("{url}?token={QUERY}"), fields).await.id);
+        subscriptions.push(
+            api.subscribe(APP, &format!("{url}?token={QUERY}"), fields)
+                .await
+                .id,
+        );
     }
     let event = api.emit(APP, "order.paid", json!({"note": BODY})).await;
-    let (mut records, id_of) = (Vec::new(), |value: &Value| value["id"].as_str().unwrap().to_owned());
+    let (mut records, id_of) = (Vec::new(), |value: &Value| {
+        value["id"].as_str().unwrap().to_owned()
+    });
     for (subscription, status) in subscriptions.iter().zip(["delivered", "dead", "dead"]) {
         let delivery = api.delivery_in(status, &event, subscription).await;
         let attempts = format!("/v1/deliveries/{}/attempts", id_of(&delivery));
@@ -122,17 +149,29 @@ async fn records(api: &Api, secret: &str) -> Vec<String> {
         records.extend([delivery.to_string(), attempts.text]);
     }
     let request = receiver.requests().remove(0);
-    assert_eq!(request.header("authorization"), Some(&*format!("Bearer {HEADER}")));
-    let shown = api.get(&format!("/v1/subscriptions/{}", subscriptions[0])).await.ok();
+    assert_eq!(
+        request.header("authorization"),
+        Some(&*format!("Bearer {HEADER}"))
+    );
+    let shown = api
+        .get(&format!("/v1/subscriptions/{}", subscriptions[0]))
+        .await
+        .ok();
     assert_eq!(shown["headers"]["authorization"], "***");
-    api.post(&format!("/v1/subscriptions/{}/rotate-secret", subscriptions[0]), json!({})).await.ok();
+    api.post(
+        &format!("/v1/subscriptions/{}/rotate-secret", subscriptions[0]),
+        json!({}),
+    )
+    .await
+    .ok();
     records
 }
 
 fn tells_nothing(text: &str, secrets: &[&str], place: &str) {
     for secret in secrets {
         let at = text.find(secret);
-        let around = at.map(|at| String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(300)..at]));
+        let around =
+            at.map(|at| String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(300)..at]));
         assert!(at.is_none(), "{place} tells `{secret}` after: {around:?}");
     }
 }
@@ -185,7 +224,10 @@ fn unreachable_database() -> String {
         format!("postgres://ana:{PASSWORD}@127.0.0.1:1/x?password={PASSWORD}&sslmode=odd"),
         format!("postgres:/ana:{PASSWORD}@127.0.0.1/x"),
     ] {
-        let output = ringback().args(["migrate", "--database-url", &url]).output().unwrap();
+        let output = ringback()
+            .args(["migrate", "--database-url", &url])
+            .output()
+            .unwrap();
         assert!(!output.status.success());
         told.push_str(&String::from_utf8_lossy(&output.stderr));
     }

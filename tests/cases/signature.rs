@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use ringback_signature::sign;
-use ringback_testkit::{Receiver, TestStore, judges, receiver::{Reply, Request}};
+use ringback_testkit::{
+    Receiver, TestStore, judges,
+    receiver::{Reply, Request},
+};
 use serde_json::json;
 
 use super::{APP, emit, subscribe};
@@ -41,7 +44,10 @@ async fn the_three_headers_come_once_with_the_time_of_the_attempt(store: TestSto
     let server = Server::spawn(store.url(), &[]);
     let receiver = Receiver::start().await;
     server.api.app(APP).await;
-    server.api.subscribe(APP, &receiver.url("/"), json!({})).await;
+    server
+        .api
+        .subscribe(APP, &receiver.url("/"), json!({}))
+        .await;
 
     server.api.emit(APP, "order.paid", json!({})).await;
     let request = receiver.wait_for(1).await.remove(0);
@@ -63,12 +69,18 @@ async fn a_retry_is_signed_anew_under_the_same_id(store: TestStore) {
     let subscription = subscribe(&ringback, &receiver, json!({})).await;
 
     let event = emit(&ringback).await;
-    ringback.delivery_in("retrying", &event, &subscription.id).await;
+    ringback
+        .delivery_in("retrying", &event, &subscription.id)
+        .await;
     ringback.later(Duration::from_secs(6)).await;
-    ringback.delivery_in("delivered", &event, &subscription.id).await;
+    ringback
+        .delivery_in("delivered", &event, &subscription.id)
+        .await;
 
     let requests = receiver.requests();
-    let [first, second] = &requests[..] else { panic!("{requests:?}") };
+    let [first, second] = &requests[..] else {
+        panic!("{requests:?}")
+    };
     assert_eq!(first.webhook_id(), event);
     assert_eq!(second.webhook_id(), event);
     assert_eq!(first.body, second.body);
@@ -91,12 +103,22 @@ async fn each_subscription_has_its_own_signature_of_one_event(store: TestStore) 
     ];
 
     let event = emit(&ringback).await;
-    let requests = [one.wait_for(1).await.remove(0), other.wait_for(1).await.remove(0)];
-    assert_eq!(requests.each_ref().map(|request| request.webhook_id()), [&event, &event]);
+    let requests = [
+        one.wait_for(1).await.remove(0),
+        other.wait_for(1).await.remove(0),
+    ];
+    assert_eq!(
+        requests.each_ref().map(|request| request.webhook_id()),
+        [&event, &event]
+    );
     assert_eq!(requests[0].body, requests[1].body);
     let pairs: Vec<(&str, &Request)> = secrets
         .iter()
-        .flat_map(|secret| requests.iter().map(move |request| (secret.as_str(), request)))
+        .flat_map(|secret| {
+            requests
+                .iter()
+                .map(move |request| (secret.as_str(), request))
+        })
         .collect();
     let own = [true, false, false, true];
     assert_eq!(judges::rust_verifies(&pairs), own);
@@ -116,13 +138,30 @@ async fn a_secret_that_is_made_is_strong_and_shown_once(store: TestStore) {
         let parsed: ringback_signature::SigningSecret = made.secret.parse().unwrap();
         assert_eq!(*parsed.reveal(), made.secret);
 
-        let shown = ringback.api.get(&format!("/v1/subscriptions/{}", made.id)).await;
-        assert!(shown.status == 200 && !shown.text.contains("whsec_"), "{}", shown.text);
-        let secret = ringback.api.get(&format!("/v1/subscriptions/{}/secret", made.id)).await.ok();
-        assert_eq!(secret, json!({"secrets": [{"secret": made.secret, "expires_at": null}]}));
+        let shown = ringback
+            .api
+            .get(&format!("/v1/subscriptions/{}", made.id))
+            .await;
+        assert!(
+            shown.status == 200 && !shown.text.contains("whsec_"),
+            "{}",
+            shown.text
+        );
+        let secret = ringback
+            .api
+            .get(&format!("/v1/subscriptions/{}/secret", made.id))
+            .await
+            .ok();
+        assert_eq!(
+            secret,
+            json!({"secrets": [{"secret": made.secret, "expires_at": null}]})
+        );
         secrets.push(made.secret);
     }
-    let list = ringback.api.get(&format!("/v1/apps/{APP}/subscriptions")).await;
+    let list = ringback
+        .api
+        .get(&format!("/v1/apps/{APP}/subscriptions"))
+        .await;
     assert_eq!(list.json()["data"].as_array().map(Vec::len), Some(3));
     assert!(!list.text.contains("whsec_"), "{}", list.text);
     secrets.sort();
@@ -135,11 +174,21 @@ fn signature(request: &Request) -> &str {
 }
 
 fn sent_at(request: &Request) -> i64 {
-    request.header("webhook-timestamp").unwrap().parse().unwrap()
+    request
+        .header("webhook-timestamp")
+        .unwrap()
+        .parse()
+        .unwrap()
 }
 
 /// The signature as it must be, over what came.
 fn signed_with(secret: &str, request: &Request) -> String {
     let secrets = [secret.parse().unwrap()];
-    sign(request.webhook_id(), sent_at(request), &request.body, &secrets).unwrap()
+    sign(
+        request.webhook_id(),
+        sent_at(request),
+        &request.body,
+        &secrets,
+    )
+    .unwrap()
 }

@@ -23,10 +23,12 @@ async fn another_applications_things_do_not_exist_for_a_bound_key(store: TestSto
 
     let calls = calls(&things).into_iter().zip(calls(&nothing));
     for ((method, foreign, body), (_, random, other_body)) in calls {
-        let [foreign, random] = [(&foreign, body), (&random, other_body)].map(|(path, body)| {
-            let body = body.map(|body| body.to_string().into_bytes());
-            (path.clone(), ours.try_send(method, path, &[], body))
-        }).map(|(path, answer)| async { (path, answer.await.unwrap()) });
+        let [foreign, random] = [(&foreign, body), (&random, other_body)]
+            .map(|(path, body)| {
+                let body = body.map(|body| body.to_string().into_bytes());
+                (path.clone(), ours.try_send(method, path, &[], body))
+            })
+            .map(|(path, answer)| async { (path, answer.await.unwrap()) });
         let ((path, foreign), (_, random)) = tokio::join!(foreign, random);
         let bodies = [&foreign, &random].map(|answer| {
             let mut body = answer.json();
@@ -35,7 +37,10 @@ async fn another_applications_things_do_not_exist_for_a_bound_key(store: TestSto
         });
         assert_eq!(foreign.status, random.status, "{method} {path}");
         assert_eq!(bodies[0], bodies[1], "{method} {path}");
-        assert!(foreign.status == 404 || bodies[0]["data"] == json!([]), "{method} {path}");
+        assert!(
+            foreign.status == 404 || bodies[0]["data"] == json!([]),
+            "{method} {path}"
+        );
     }
     // Nothing has happened to it either.
     assert_eq!(Things::of_now(&ringback.api, &things).await, things.seen);
@@ -49,7 +54,9 @@ async fn a_bound_key_sees_and_changes_its_own(store: TestStore) {
     let receiver = Receiver::start().await;
     let subscription = ours.subscribe(APP, &receiver.url("/"), json!({})).await.id;
     let event = ours.emit(APP, "order.paid", json!({})).await;
-    ringback.delivery_in("delivered", &event, &subscription).await;
+    ringback
+        .delivery_in("delivered", &event, &subscription)
+        .await;
 
     for (path, expected) in [
         ("/v1/apps", None),
@@ -59,13 +66,24 @@ async fn a_bound_key_sees_and_changes_its_own(store: TestStore) {
     ] {
         let items = ours.all(path).await;
         assert_eq!(items.len(), 1, "{path}: {items:?}");
-        assert!(expected.is_none_or(|id| items[0]["id"] == **id), "{path}: {items:?}");
+        assert!(
+            expected.is_none_or(|id| items[0]["id"] == **id),
+            "{path}: {items:?}"
+        );
     }
-    let made = ours.post("/v1/keys", json!({"name": "", "scopes": ["replay"]})).await.ok();
+    let made = ours
+        .post("/v1/keys", json!({"name": "", "scopes": ["replay"]}))
+        .await
+        .ok();
     let app = ringback.api.get(&format!("/v1/apps/{APP}")).await.ok();
     assert_eq!(made["app"], app["id"]);
-    let refused = ours.post("/v1/apps", json!({"slug": "third", "name": ""})).await;
-    assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("bound_key")));
+    let refused = ours
+        .post("/v1/apps", json!({"slug": "third", "name": ""}))
+        .await;
+    assert_eq!(
+        (refused.status, &refused.json()["code"]),
+        (403, &json!("bound_key"))
+    );
     assert_eq!(Things::of_now(&ringback.api, &theirs).await, theirs.seen);
     ringback.finish().await;
 }
@@ -95,7 +113,9 @@ impl Things {
         api.app(slug).await;
         let subscription = api.subscribe(slug, &receiver.url("/"), json!({})).await.id;
         let event = api.emit(slug, "order.paid", json!({})).await;
-        let delivery = ringback.delivery_in("delivered", &event, &subscription).await;
+        let delivery = ringback
+            .delivery_in("delivered", &event, &subscription)
+            .await;
         let body = json!({"name": "theirs", "scopes": ["admin"], "app": slug});
         let key = api.post("/v1/keys", body).await.ok();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -119,14 +139,24 @@ impl Things {
             slug: "nowhere".to_owned(),
             subscription: subscription.to_string(),
             event: event.to_string(),
-            delivery: DeliveryId { event, subscription }.to_string(),
+            delivery: DeliveryId {
+                event,
+                subscription,
+            }
+            .to_string(),
             key: KeyId::new(1).to_string(),
             seen: Vec::new(),
         }
     }
 
     async fn of_now(api: &Api, things: &Self) -> Vec<Value> {
-        let Self { app, subscription, event, delivery, .. } = things;
+        let Self {
+            app,
+            subscription,
+            event,
+            delivery,
+            ..
+        } = things;
         let mut seen = api.all("/v1/keys").await;
         seen.retain(|key| key["id"] == things.key);
         for path in [
@@ -146,12 +176,24 @@ impl Things {
 
 /// Everything that can be asked about things.
 fn calls(things: &Things) -> Vec<(&'static str, String, Option<Value>)> {
-    let Things { app, slug, subscription, event, delivery, key, .. } = things;
+    let Things {
+        app,
+        slug,
+        subscription,
+        event,
+        delivery,
+        key,
+        ..
+    } = things;
     let mut calls = Vec::new();
     for app in [app, slug] {
         calls.extend([
             ("GET", format!("/v1/apps/{app}"), None),
-            ("PATCH", format!("/v1/apps/{app}"), Some(json!({"name": "ours"}))),
+            (
+                "PATCH",
+                format!("/v1/apps/{app}"),
+                Some(json!({"name": "ours"})),
+            ),
             ("DELETE", format!("/v1/apps/{app}"), None),
             ("GET", format!("/v1/apps/{app}/subscriptions"), None),
             (
@@ -193,7 +235,11 @@ fn calls(things: &Things) -> Vec<(&'static str, String, Option<Value>)> {
         ("GET", dlv("/attempts"), None),
         ("POST", dlv("/replay"), None),
         ("POST", dlv("/cancel"), None),
-        ("GET", format!("/v1/deliveries?subscription={subscription}"), None),
+        (
+            "GET",
+            format!("/v1/deliveries?subscription={subscription}"),
+            None,
+        ),
         ("GET", format!("/v1/deliveries?event={event}"), None),
         ("DELETE", format!("/v1/keys/{key}"), None),
     ]);

@@ -1,6 +1,9 @@
 //! Certificates: only good ones will do.
 
-use ringback_testkit::{Receiver, TestStore, receiver::{Authority, Identity}};
+use ringback_testkit::{
+    Receiver, TestStore,
+    receiver::{Authority, Identity},
+};
 use serde_json::json;
 
 use super::APP;
@@ -15,8 +18,11 @@ on_both_databases! {
 async fn only_a_good_certificate_is_trusted(store: TestStore) {
     let authority = Authority::shared();
     let file = authority.pem_file();
-    let server =
-        Server::spawn_with_env(store.url(), &[], &[("SSL_CERT_FILE", file.to_str().unwrap())]);
+    let server = Server::spawn_with_env(
+        store.url(),
+        &[],
+        &[("SSL_CERT_FILE", file.to_str().unwrap())],
+    );
     server.api.app(APP).await;
     let bad = [
         Receiver::start_tls(authority, Identity::Expired).await,
@@ -31,7 +37,11 @@ async fn only_a_good_certificate_is_trusted(store: TestStore) {
         let fields = json!({"retry": {"schedule_s": [0.1]}});
         refused.push(server.api.subscribe(APP, &url, fields).await.id);
     }
-    let trusted = server.api.subscribe(APP, &good.url("/"), json!({})).await.id;
+    let trusted = server
+        .api
+        .subscribe(APP, &good.url("/"), json!({}))
+        .await
+        .id;
 
     let event = server.api.emit(APP, "order.paid", json!({})).await;
     server.api.delivery_in("delivered", &event, &trusted).await;

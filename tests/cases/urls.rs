@@ -1,7 +1,10 @@
 //! URLs: which are taken, and that they go out as they came.
 
 use ringback_model::TargetPolicy;
-use ringback_testkit::{Receiver, TestStore, receiver::{Authority, Identity}};
+use ringback_testkit::{
+    Receiver, TestStore,
+    receiver::{Authority, Identity},
+};
 use serde_json::json;
 
 use super::{APP, faults};
@@ -39,17 +42,29 @@ async fn a_url_that_is_not_fit_to_be_called_is_refused_with_what_would_be_right(
         assert_eq!(faults(&problem), [("/url", code)], "{url}");
         let detail = problem["errors"][0]["detail"].as_str().unwrap();
         assert!(detail.contains(help), "{url}: {detail}");
-        assert!(!answer.text.contains("canary"), "{url} is repeated: {problem}");
+        assert!(
+            !answer.text.contains("canary"),
+            "{url} is repeated: {problem}"
+        );
     }
 }
 
 async fn plain_http_is_taken_only_where_it_was_opened(store: TestStore) {
-    let policy = TargetPolicy { allow_http: true, ..TargetPolicy::default() };
+    let policy = TargetPolicy {
+        allow_http: true,
+        ..TargetPolicy::default()
+    };
     let ringback = Ringback::start_with(store, policy, |_| {}).await;
     ringback.api.app(APP).await;
-    ringback.api.subscribe(APP, "http://r.example/hooks", json!({})).await;
+    ringback
+        .api
+        .subscribe(APP, "http://r.example/hooks", json!({}))
+        .await;
     let path = format!("/v1/apps/{APP}/subscriptions");
-    let inside = ringback.api.post(&path, json!({"url": "http://10.0.0.1/"})).await;
+    let inside = ringback
+        .api
+        .post(&path, json!({"url": "http://10.0.0.1/"}))
+        .await;
     assert_eq!(faults(&inside.json()), [("/url", "blocked_address")]);
 }
 
@@ -70,7 +85,11 @@ async fn a_url_goes_out_byte_for_byte(store: TestStore) {
     let target = "/x/%2F..%2Fy/a%20b?sig=A%2Bb%3d%3D&sig=2&e=&t='(~)";
     let url = receiver.url_by_name(name, &format!("{target}#frag"));
     let subscription = server.api.subscribe(APP, &url, json!({})).await.id;
-    let shown = server.api.get(&format!("/v1/subscriptions/{subscription}")).await.ok();
+    let shown = server
+        .api
+        .get(&format!("/v1/subscriptions/{subscription}"))
+        .await
+        .ok();
     assert_eq!(shown["url"], url);
 
     let event = server.api.emit(APP, "order.paid", json!({})).await;
@@ -78,5 +97,8 @@ async fn a_url_goes_out_byte_for_byte(store: TestStore) {
     assert_eq!((&*request.method, &*request.target), ("POST", target));
     let host = format!("{name}:{}", receiver.address().port());
     assert_eq!(request.values("host").collect::<Vec<_>>(), [host]);
-    server.api.delivery_in("delivered", &event, &subscription).await;
+    server
+        .api
+        .delivery_in("delivered", &event, &subscription)
+        .await;
 }

@@ -39,7 +39,10 @@ async fn loses_nothing(database_url: &str) {
     let mut random = seeded();
     let mut trial = Trial::start(database_url).await;
     while trial.counted() < KILLS {
-        assert!(trial.kills.len() < 2 * KILLS, "kills find nothing unsettled");
+        assert!(
+            trial.kills.len() < 2 * KILLS,
+            "kills find nothing unsettled"
+        );
         let life = Duration::from_micros(random.random_range(200_000..900_000));
         trial.live_and_die(life).await;
     }
@@ -105,16 +108,21 @@ impl<'a> Trial<'a> {
     }
 
     fn counted(&self) -> usize {
-        self.kills.iter().filter(|unsettled| !unsettled.is_empty()).count()
+        self.kills
+            .iter()
+            .filter(|unsettled| !unsettled.is_empty())
+            .count()
     }
 
-    /// Posts to a service, and kills it after `life`.
+    /// Posts to a service, and kills it when it answers, after `life`.
     async fn live_and_die(&mut self, life: Duration) {
         let server = self.server.take().unwrap_or_else(|| self.restart());
         let began = Instant::now();
         let traffic = Traffic::start(&self.plan, &[&server.api]);
         // The moment is what is being tried out; nothing is concluded from it.
         sleep(life).await;
+        // With an answer just given: what it promised must be true already.
+        traffic.wait_for_more(1).await;
         server.kill();
         self.posting += began.elapsed();
         self.kills.push(unsettled(self.database_url).await);
@@ -140,10 +148,17 @@ impl<'a> Trial<'a> {
         self.repeats_were_under_way();
         self.sent_no_more_than_refused();
         let accepted = self.posts.iter().filter_map(Post::accepted).count();
-        let broken = self.posts.iter().filter(|post| post.outcome == Outcome::Broken).count();
+        let broken = self
+            .posts
+            .iter()
+            .filter(|post| post.outcome == Outcome::Broken)
+            .count();
         let offered = self.posts.len() as f64 / self.posting.as_secs_f64();
         println!("{offered:.0} events/s offered; {accepted} accepted, {broken} without an answer");
-        assert!(offered >= OFFERED, "only {offered:.0} events/s were offered");
+        assert!(
+            offered >= OFFERED,
+            "only {offered:.0} events/s were offered"
+        );
     }
 
     /// Whatever came again had been sent in the life before, and was not settled when
@@ -157,7 +172,10 @@ impl<'a> Trial<'a> {
         }
         for (sending, before, again) in &repeats {
             let excused = before.round < again.round && self.kills[before.round].contains(sending);
-            assert!(excused, "{sending:?} came in life {before:?}, and again in {again:?}");
+            assert!(
+                excused,
+                "{sending:?} came in life {before:?}, and again in {again:?}"
+            );
         }
         let waiting: usize = self.kills.iter().map(BTreeSet::len).sum();
         println!(
@@ -184,5 +202,10 @@ const NAMED: [&str; 2] = ["--node-name", "crash"];
 /// A quarter of all events, whichever they are.
 fn is_refused_once(event: EventId) -> bool {
     // Ids hold the time: their last bits alone are nearly always the same.
-    event.get().unsigned_abs().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 62 == 0
+    event
+        .get()
+        .unsigned_abs()
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        >> 62
+        == 0
 }

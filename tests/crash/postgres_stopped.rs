@@ -48,7 +48,11 @@ async fn a_crash_of_postgres_loses_nothing_and_ends_no_process() {
     let prompt = subscriptions[0];
     inbox.script(move |sending| {
         let reply = ringback_testkit::receiver::Reply::status(204);
-        if sending.delivery.subscription == prompt { reply } else { waiting.hold(reply) }
+        if sending.delivery.subscription == prompt {
+            reply
+        } else {
+            waiting.hold(reply)
+        }
     });
 
     let traffic = Traffic::start(&Plan::new(APP, 1, 300), &[&server.api]);
@@ -85,7 +89,8 @@ async fn crash(cluster: &PrivatePostgres, traffic: &Traffic) -> Outage {
     let away = Instant::now();
     traffic
         .wait_until("some to be turned away", |posts| {
-            let turned_away = |post: &&Post| post.began > away && post.outcome == Outcome::Unavailable;
+            let turned_away =
+                |post: &&Post| post.began > away && post.outcome == Outcome::Unavailable;
             posts.iter().filter(turned_away).count() >= 20
         })
         .await;
@@ -117,7 +122,9 @@ fn answered_as_they_must(posts: &[Post], outages: &[Outage]) {
     }
     for outage in outages {
         let accepted = posts.iter().filter(|post| post.accepted().is_some());
-        let later = accepted.map(|post| post.began + post.took).filter(|ended| *ended > outage.back);
+        let later = accepted
+            .map(|post| post.began + post.took)
+            .filter(|ended| *ended > outage.back);
         let recovered = later.min().unwrap() - outage.back;
         println!("accepted again after {recovered:?}");
         assert!(recovered <= RECOVERY, "{recovered:?}");
@@ -129,7 +136,9 @@ fn repeats_were_not_on_disk(inbox: &Inbox, outages: &[Outage]) {
     let repeats = inbox.look(|books| books.repeats());
     for (sending, before, again) in &repeats {
         let excused = outages.iter().any(|outage| {
-            before.at + UNFLUSHED > outage.began && before.at < outage.back && again.at > outage.began
+            before.at + UNFLUSHED > outage.began
+                && before.at < outage.back
+                && again.at > outage.began
         });
         assert!(excused, "{sending:?} came {before:?} and {again:?}");
     }

@@ -2,12 +2,7 @@
 
 use std::sync::Arc;
 
-use ringback::{
-    commands::serve,
-    database::Database,
-    service::Service,
-    settings::Settings,
-};
+use ringback::{commands::serve, database::Database, service::Service, settings::Settings};
 use ringback_store::{Clock, MasterKey, Vault};
 use tokio::net::TcpListener;
 

@@ -24,7 +24,11 @@ impl NameServer {
         let names = names.iter().map(owned).collect();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let answering = tokio::spawn(answer(socket, names, Arc::clone(&asked))).abort_handle();
-        Self { address, asked, answering }
+        Self {
+            address,
+            asked,
+            answering,
+        }
     }
 
     /// Where it listens.
@@ -82,12 +86,21 @@ impl<'a> Question<'a> {
         }
         let kind = u16::from_be_bytes([query[at + 1], query[at + 2]]);
         let bytes = &query[HEADER_BYTES..at + 5];
-        Self { id: &query[..2], name: labels.join("."), kind, bytes }
+        Self {
+            id: &query[..2],
+            name: labels.join("."),
+            kind,
+            bytes,
+        }
     }
 
     /// - `addresses`: `None` if there is no such name.
     fn reply(&self, addresses: Option<&Vec<IpAddr>>) -> Vec<u8> {
-        let records: Vec<Vec<u8>> = addresses.into_iter().flatten().filter_map(|a| self.record(a)).collect();
+        let records: Vec<Vec<u8>> = addresses
+            .into_iter()
+            .flatten()
+            .filter_map(|a| self.record(a))
+            .collect();
         // An answer, recursion wanted and available; 3 is NXDOMAIN.
         let flags: u16 = if addresses.is_some() { 0x8180 } else { 0x8183 };
         let count = u16::try_from(records.len()).unwrap();

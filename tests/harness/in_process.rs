@@ -62,21 +62,33 @@ impl Ringback {
     ) -> Self {
         let clock = Clock::manual(now);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api_config = ApiConfig { targets: targets.clone(), ..ApiConfig::default() };
+        let api_config = ApiConfig {
+            targets: targets.clone(),
+            ..ApiConfig::default()
+        };
         let mut config = ServiceConfig {
             node_name: "test".to_owned(),
             api: Some((listener, api_config)),
             dispatcher: Some(DispatcherConfig::default()),
-            egress: EgressConfig { targets, ..EgressConfig::default() },
+            egress: EgressConfig {
+                targets,
+                ..EgressConfig::default()
+            },
         };
         change(&mut config);
         let vault = Arc::new(Vault::new(&MasterKey::generate().unwrap(), &[]));
-        let service =
-            Service::start(config, store.shared(), vault, clock.clone()).await.unwrap();
+        let service = Service::start(config, store.shared(), vault, clock.clone())
+            .await
+            .unwrap();
         let base = format!("http://{}", service.api_addr().unwrap());
         let admin = [Scope::Admin].into_iter().collect();
         let (_, key) = keys::create(&*store, "test", admin, None).await.unwrap();
-        Self { api: Api::new(base, key), clock, store, service }
+        Self {
+            api: Api::new(base, key),
+            clock,
+            store,
+            service,
+        }
     }
 
     /// Moves the clock.
@@ -89,14 +101,19 @@ impl Ringback {
         self.pass(time);
         eventually("the service is ready", async || {
             let answer = self.api.get("/readyz").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer.text) }
+            if answer.status == 200 {
+                Ok(())
+            } else {
+                Err(answer.text)
+            }
         })
         .await;
     }
 
     /// Moves the clock to `time`, and waits until the service has its lease again.
     pub(crate) async fn later_at(&self, time: DateTime<Utc>) {
-        self.later((time - self.clock.now()).to_std().unwrap_or_default()).await;
+        self.later((time - self.clock.now()).to_std().unwrap_or_default())
+            .await;
     }
 
     /// Looks until `look` finds what it is looking for. A little time passes meanwhile.
@@ -122,15 +139,14 @@ impl Ringback {
     }
 
     /// The one delivery of an event to a subscription, once it is in `status`.
-    pub(crate) async fn delivery_in(
-        &self,
-        status: &str,
-        event: &str,
-        subscription: &str,
-    ) -> Value {
+    pub(crate) async fn delivery_in(&self, status: &str, event: &str, subscription: &str) -> Value {
         self.eventually(&format!("the delivery is {status}"), async || {
             let delivery = self.api.delivery(event, subscription).await;
-            if delivery["status"] == status { Ok(delivery) } else { Err(delivery) }
+            if delivery["status"] == status {
+                Ok(delivery)
+            } else {
+                Err(delivery)
+            }
         })
         .await
     }
@@ -144,7 +160,11 @@ impl Ringback {
     ) -> Value {
         self.eventually(&format!("{attempts} attempts are recorded"), async || {
             let delivery = self.api.delivery(event, subscription).await;
-            if delivery["attempts"] == attempts { Ok(delivery) } else { Err(delivery) }
+            if delivery["attempts"] == attempts {
+                Ok(delivery)
+            } else {
+                Err(delivery)
+            }
         })
         .await
     }
@@ -166,7 +186,11 @@ impl Ringback {
     /// to come.
     pub(crate) async fn finish(self) {
         let store = self.stop().await;
-        assert_eq!(store.count("ringback.outbox", "").await, 0, "deliveries are left pending");
+        assert_eq!(
+            store.count("ringback.outbox", "").await,
+            0,
+            "deliveries are left pending"
+        );
     }
 }
 

@@ -90,12 +90,25 @@ impl Inbox {
     }
 
     /// Waits until what has come fulfils `condition`.
+    ///
+    /// # Panics
+    ///
+    /// If it does not within [`PATIENCE`].
     pub(crate) async fn wait_until(&self, what: &str, condition: impl Fn(&Books) -> bool) {
+        let count = || self.books.lock().unwrap().arrivals.len();
+        assert!(
+            self.wait(condition).await,
+            "waited for {what}; {} attempts came",
+            count()
+        );
+    }
+
+    /// Waits until what has come fulfils `condition`; `false` if it does not within
+    /// [`PATIENCE`].
+    pub(crate) async fn wait(&self, condition: impl Fn(&Books) -> bool) -> bool {
         let mut arrived = self.arrived.subscribe();
         let fulfilled = arrived.wait_for(|()| condition(&self.books.lock().unwrap()));
-        let fulfilled = timeout(PATIENCE, fulfilled).await;
-        let count = self.books.lock().unwrap().arrivals.len();
-        assert!(fulfilled.is_ok(), "waited for {what}; {count} attempts came");
+        timeout(PATIENCE, fulfilled).await.is_ok()
     }
 
     /// Looks into the books.
@@ -126,13 +139,16 @@ impl Books {
     pub(crate) fn deliveries(&self) -> BTreeMap<DeliveryId, u16> {
         // The highest comes last.
         let sendings = self.arrivals.keys();
-        sendings.map(|sending| (sending.delivery, sending.attempt)).collect()
+        sendings
+            .map(|sending| (sending.delivery, sending.attempt))
+            .collect()
     }
 
     /// The numbers of the events that came: see [`traffic::Post`].
     pub(crate) fn numbers(&self) -> BTreeMap<EventId, u64> {
         let each = self.bodies.iter();
-        each.map(|(event, body)| (*event, number(body).unwrap())).collect()
+        each.map(|(event, body)| (*event, number(body).unwrap()))
+            .collect()
     }
 
     /// Attempts that came again: the time before, and that one.
@@ -148,11 +164,17 @@ impl Books {
     pub(crate) fn of_round(&self, round: usize) -> BTreeSet<Sending> {
         let came = |arrivals: &[Arrival]| arrivals.iter().any(|arrival| arrival.round == round);
         let each = self.arrivals.iter();
-        each.filter(|(_, arrivals)| came(arrivals)).map(|(sending, _)| *sending).collect()
+        each.filter(|(_, arrivals)| came(arrivals))
+            .map(|(sending, _)| *sending)
+            .collect()
     }
 
     fn enter(&mut self, request: &Request) -> Sending {
-        let place = request.target.trim_start_matches('/').parse::<usize>().unwrap();
+        let place = request
+            .target
+            .trim_start_matches('/')
+            .parse::<usize>()
+            .unwrap();
         let delivery = DeliveryId {
             event: request.webhook_id().parse().unwrap(),
             subscription: self.subscriptions[place],
@@ -169,14 +191,18 @@ impl Books {
     }
 
     fn judge(&mut self, sending: Sending, body: &Bytes) {
-        let first = self.bodies.entry(sending.delivery.event).or_insert_with(|| body.clone());
+        let first = self
+            .bodies
+            .entry(sending.delivery.event)
+            .or_insert_with(|| body.clone());
         let whole = number(body).is_some_and(|number| {
             let end = format!(r#","data":{}}}"#, traffic::data(number));
             body.ends_with(end.as_bytes())
         });
         if first != body || !whole {
             let body = String::from_utf8_lossy(body);
-            self.faults.push(format!("{sending:?} came with other bytes: {body}"));
+            self.faults
+                .push(format!("{sending:?} came with other bytes: {body}"));
         }
     }
 }

@@ -28,7 +28,10 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and makes an admin's key. Deliveries may go to this machine.
     pub(crate) fn spawn(database_url: &str, args: &[&str]) -> Self {
-        let key = run(database_url, &["keys", "create", "--scopes", "admin", "-o", "id"]);
+        let key = run(
+            database_url,
+            &["keys", "create", "--scopes", "admin", "-o", "id"],
+        );
         Self::spawn_with_key(database_url, key.trim(), args)
     }
 
@@ -39,7 +42,10 @@ impl Server {
 
     /// Starts it with other variables in its environment, and makes an admin's key.
     pub(crate) fn spawn_with_env(database_url: &str, args: &[&str], env: &[(&str, &str)]) -> Self {
-        let key = run(database_url, &["keys", "create", "--scopes", "admin", "-o", "id"]);
+        let key = run(
+            database_url,
+            &["keys", "create", "--scopes", "admin", "-o", "id"],
+        );
         let mut command = command(database_url);
         command.envs(env.iter().copied());
         Self::start(command, key.trim(), &[&OPEN, args].concat())
@@ -99,7 +105,10 @@ impl Server {
 
     /// Sends it a signal by its own id.
     pub(crate) fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        let sent = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.pid().to_string())
+            .status();
         assert!(sent.unwrap().success());
     }
 }
@@ -123,7 +132,9 @@ pub(crate) fn run(database_url: &str, args: &[&str]) -> String {
 /// The binary, run where there is no settings file.
 pub(crate) fn ringback() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringback"));
-    command.current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    command
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null());
     command
 }
 

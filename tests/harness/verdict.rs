@@ -33,10 +33,15 @@ pub(crate) async fn nothing_is_lost(
     came_from_posts(&numbers, posts);
     let came = inbox.look(|books| books.deliveries());
     let each = numbers.iter();
-    let whole: BTreeSet<DeliveryId> =
-        each.flat_map(|(event, number)| of(*event, wants(*number))).collect();
+    let whole: BTreeSet<DeliveryId> = each
+        .flat_map(|(event, number)| of(*event, wants(*number)))
+        .collect();
     let came_to: BTreeSet<DeliveryId> = came.keys().copied().collect();
-    assert_eq!(differing(&came_to, &whole), [], "an event came to some, or to others");
+    assert_eq!(
+        differing(&came_to, &whole),
+        [],
+        "an event came to some, or to others"
+    );
     shown_as_delivered(api, app, &came).await;
 }
 
@@ -51,49 +56,21 @@ pub(crate) async fn all_come(
     let due = deliveries_of(posts, wants);
     // What has come is not looked for again.
     let found = Cell::new(0);
-    let what = format!("{} accepted deliveries to come", due.len());
     let all = |books: &Books| {
-        while due.get(found.get()).is_some_and(|delivery| books.has(*delivery)) {
+        while due
+            .get(found.get())
+            .is_some_and(|delivery| books.has(*delivery))
+        {
             found.set(found.get() + 1);
         }
         found.get() == due.len()
     };
-    inbox.wait_until(&what, all).await;
-}
-
-/// Deliveries that are not settled, by the attempt that comes next, read from the
-/// database itself.
-pub(crate) async fn unsettled(database_url: &str) -> BTreeSet<Sending> {
-    let database = Database::open(&database_url.parse().unwrap()).await.unwrap();
-    let store = database.store();
-    let first = |key: OutboxKey| Sending {
-        delivery: key.delivery,
-        attempt: 1,
-    };
-    let mut unsettled: BTreeSet<Sending> = outbox(&*store).await.into_iter().map(first).collect();
-    unsettled.extend(retries(&*store).await);
-    drop(store);
-    database.close().await;
-    unsettled
-}
-
-async fn outbox(store: &dyn Store) -> Vec<OutboxKey> {
-    let lanes: Vec<_> = Lane::all().map(|lane| (lane, EventId::MIN)).collect();
-    store.read(&lanes, 100_000).await.unwrap()
-}
-
-async fn retries(store: &dyn Store) -> Vec<Sending> {
-    let lanes: Vec<Lane> = Lane::all().collect();
-    let waiting = store.waiting(&lanes).await.unwrap();
-    let waiting: Vec<_> =
-        waiting.iter().map(|(lane, subscription, _)| (*lane, *subscription)).collect();
-    let ever = store.now().await.unwrap() + TimeDelta::days(365);
-    let due = store.due(&waiting, ever, 100_000).await.unwrap();
-    let next = due.iter().map(|retry| Sending {
-        delivery: retry.delivery,
-        attempt: retry.attempts_made + 1,
-    });
-    next.collect()
+    if !inbox.wait(all).await {
+        let came = |delivery: &&DeliveryId| inbox.look(|books| books.has(**delivery));
+        let lost: Vec<_> = due.iter().filter(|delivery| !came(delivery)).collect();
+        let (count, of, first) = (lost.len(), due.len(), lost.first());
+        panic!("{count} of {of} accepted deliveries never came, like {first:?}");
+    }
 }
 
 /// The deliveries that were made of what was accepted.
@@ -103,20 +80,28 @@ pub(crate) fn deliveries_of(
     posts: &[Post],
     wants: impl Fn(u64) -> Vec<SubscriptionId>,
 ) -> Vec<DeliveryId> {
-    let accepted = posts.iter().filter_map(|post| Some((post.accepted()?, post.number)));
-    accepted.flat_map(|(event, number)| of(event, wants(number))).collect()
+    let accepted = posts
+        .iter()
+        .filter_map(|post| Some((post.accepted()?, post.number)));
+    accepted
+        .flat_map(|(event, number)| of(event, wants(number)))
+        .collect()
 }
 
 fn of(event: EventId, subscriptions: Vec<SubscriptionId>) -> impl Iterator<Item = DeliveryId> {
     let each = subscriptions.into_iter();
-    each.map(move |subscription| DeliveryId { event, subscription })
+    each.map(move |subscription| DeliveryId {
+        event,
+        subscription,
+    })
 }
-
 
 async fn comes_to_rest(api: &Api, app: &str) {
     eventually("nothing waits any more", async || {
         for status in ["pending", "retrying"] {
-            let list = api.get(&format!("/v1/deliveries?app={app}&status={status}&limit=1")).await;
+            let list = api
+                .get(&format!("/v1/deliveries?app={app}&status={status}&limit=1"))
+                .await;
             let waiting = list.ok();
             if waiting["data"][0].is_object() {
                 return Err(waiting);
@@ -132,7 +117,9 @@ fn came_from_posts(numbers: &BTreeMap<EventId, u64>, posts: &[Post]) {
     let posts: BTreeMap<u64, &Post> = posts.iter().map(|post| (post.number, post)).collect();
     let mut ids = BTreeMap::new();
     for (event, number) in numbers {
-        let post = posts.get(number).unwrap_or_else(|| panic!("{event} was never posted"));
+        let post = posts
+            .get(number)
+            .unwrap_or_else(|| panic!("{event} was never posted"));
         let answered = post.accepted().unwrap_or(*event);
         assert_eq!(*event, answered, "{post:?}");
         let other = ids.insert(*number, *event);
@@ -148,9 +135,16 @@ async fn shown_as_delivered(api: &Api, app: &str, came: &BTreeMap<DeliveryId, u1
         let id: DeliveryId = delivery["id"].as_str().unwrap().parse().unwrap();
         attempts.insert(id, delivery["attempts"].as_u64().unwrap());
     }
-    let came: BTreeMap<_, _> = came.iter().map(|(id, attempt)| (*id, u64::from(*attempt))).collect();
+    let came: BTreeMap<_, _> = came
+        .iter()
+        .map(|(id, attempt)| (*id, u64::from(*attempt)))
+        .collect();
     let [shown, came] = [attempts, came].map(|each| each.into_iter().collect());
-    assert_eq!(differing(&shown, &came), [], "the API shows otherwise than what came");
+    assert_eq!(
+        differing(&shown, &came),
+        [],
+        "the API shows otherwise than what came"
+    );
 }
 
 /// Up to ten elements that are only in one of them.

@@ -11,9 +11,7 @@ use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::sync::Mutex;
 
-use crate::harness::{
-    self, Api, Inbox, Plan, Post, Sending, Server, connect, eventually, run,
-};
+use crate::harness::{self, Api, Inbox, Plan, Post, Sending, Server, connect, eventually, run};
 
 const APP: &str = "nodes";
 /// One for each event type, so that each event goes to one of them.
@@ -36,7 +34,10 @@ pub(super) struct Trial {
 impl Trial {
     pub(super) async fn start() -> Self {
         let store = fresh_postgres().await;
-        let key = run(store.url(), &["keys", "create", "--scopes", "admin", "-o", "id"]);
+        let key = run(
+            store.url(),
+            &["keys", "create", "--scopes", "admin", "-o", "id"],
+        );
         Self {
             inbox: Inbox::start().await,
             plan: Plan::new(APP, SUBSCRIPTIONS as u64, EVENTS_PER_SECOND),
@@ -71,7 +72,8 @@ impl Trial {
         for index in 0..SUBSCRIPTIONS {
             // Some receivers answer after many seconds.
             let fields = json!({"event_types": [format!("t.{index}")], "timeout_s": 30});
-            self.subscriptions.push(self.inbox.subscribe(api, APP, fields).await);
+            self.subscriptions
+                .push(self.inbox.subscribe(api, APP, fields).await);
         }
     }
 
@@ -111,7 +113,11 @@ impl Trial {
     pub(super) async fn owned_by(&self, node: &str, counts: RangeInclusive<usize>) {
         eventually(&format!("{node} owns {counts:?} lanes"), async || {
             let count = self.lanes_of(node).await.len();
-            if counts.contains(&count) { Ok(()) } else { Err(count) }
+            if counts.contains(&count) {
+                Ok(())
+            } else {
+                Err(count)
+            }
         })
         .await;
     }
@@ -120,7 +126,10 @@ impl Trial {
     pub(super) async fn is_shared_by(&self, nodes: [&str; 2]) {
         eventually(&format!("{nodes:?} share the lanes"), async || {
             let [one, other] = nodes;
-            let counts = [self.lanes_of(one).await.len(), self.lanes_of(other).await.len()];
+            let counts = [
+                self.lanes_of(one).await.len(),
+                self.lanes_of(other).await.len(),
+            ];
             let shared = counts.iter().sum::<usize>() == Lane::COUNT
                 && counts.iter().all(|count| (90..=166).contains(count));
             if shared { Ok(()) } else { Err(counts) }
@@ -156,7 +165,10 @@ impl Trial {
     pub(super) fn repeated(&self) -> BTreeSet<Sending> {
         let mut repeated = BTreeSet::new();
         for (sending, before, again) in self.inbox.look(|books| books.repeats()) {
-            assert!(repeated.insert(sending), "{sending:?} came {before:?} and {again:?}, and before");
+            assert!(
+                repeated.insert(sending),
+                "{sending:?} came {before:?} and {again:?}, and before"
+            );
         }
         repeated
     }

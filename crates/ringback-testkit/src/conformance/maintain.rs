@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use ringback_store::{AcceptItem, AcceptOutcome, Next, Sealed, Source};
 
-use super::scene::{Scene, twenty_at_once};
+use super::scene::{Scene, at_once};
 use crate::{
     TestStore,
     seed::{self, START},
@@ -17,7 +17,7 @@ pub async fn many_nodes_may_tend_at_once_and_again(store: &TestStore) {
     let scene = Scene::new(store).await;
     let event = scene.event(store).await;
     let next_week = START + TimeDelta::days(7);
-    let done = twenty_at_once(|_| {
+    let done = at_once(4, |_| {
         let store = store.shared();
         async move { store.tend(next_week).await }
     })

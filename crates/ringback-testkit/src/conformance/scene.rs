@@ -86,13 +86,22 @@ pub(super) fn accept_alone(
     }
 }
 
-/// Runs twenty of the same at the same time, on as many tasks.
+/// Runs twenty of the same at the same time.
 pub(super) async fn twenty_at_once<F, T>(make: impl Fn(usize) -> F) -> Vec<T>
 where
     F: Future<Output = T> + Send + 'static,
     T: Send + 'static,
 {
-    let tasks: Vec<_> = (0..20).map(|index| tokio::spawn(make(index))).collect();
+    at_once(20, make).await
+}
+
+/// Runs so many of the same at the same time, on as many tasks.
+pub(super) async fn at_once<F, T>(count: usize, make: impl Fn(usize) -> F) -> Vec<T>
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|index| tokio::spawn(make(index))).collect();
     let mut results = Vec::new();
     for task in tasks {
         results.push(task.await.unwrap());

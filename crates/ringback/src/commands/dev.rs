@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     client::{Client, ClientArgs, ClientError, DEV_ENV},
-    commands::{keys, serve},
+    commands::{keys, serve::StopSignals},
     database::{self, Database},
     demo::{self, DemoReceiver},
     secrets,
@@ -79,9 +79,10 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<()> {
     let client = client(&*store, api_addr).await?;
     let demo = demo_subscription(&client, receiver_addr).await?;
     receiver.check_with(demo.secret.parse()?);
+    let mut signals = StopSignals::new()?;
     print_banner(args, api_addr, receiver_addr, &demo);
 
-    serve::stop_signal().await?;
+    signals.next().await;
     service.stop().await;
     database.close().await;
     Ok(())

@@ -10,7 +10,7 @@ use ringback_model::{AddressPolicy, TargetPolicy};
 use ringback_store::Clock;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use crate::{
@@ -44,12 +44,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let clock = Clock::running(store.now().await?);
     let listener = bind(settings).await?;
     let service = Service::start(config(settings, listener)?, store, vault, clock).await?;
+    let mut signals = StopSignals::new()?;
     announce(settings, &url, &service);
-    stop_signal().await?;
+    signals.next().await;
     tracing::info!("stopping: what is under way ends first");
     tokio::select! {
         () = service.stop() => {}
-        () = async { drop(stop_signal().await) } => bail!("stopped at once, by a second signal"),
+        () = signals.next() => bail!("stopped at once, by a second signal"),
     }
     database.close().await;
     tracing::info!("stopped");
@@ -101,19 +102,32 @@ pub fn config(settings: &Settings, listener: Option<TcpListener>) -> anyhow::Res
     })
 }
 
-/// Returns when the process is asked to stop.
-///
-/// # Errors
-///
-/// If signals cannot be listened for.
-pub async fn stop_signal() -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT: until this is made, they end the process at once.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Listens for them from now on.
+    ///
+    /// # Errors
+    ///
+    /// If signals cannot be listened for.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    Ok(())
+
+    /// Returns when the process is asked to stop.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
 
 async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
