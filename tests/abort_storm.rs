@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use ringback_model::SubscriptionId;
 use ringback_testkit::{databases::PrivatePostgres, fresh_sqlite};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -18,7 +19,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep},
 };
 
 use crate::harness::{
@@ -47,61 +48,86 @@ enum Cut {
 async fn clients_that_go_away_leave_sqlite_working() {
     let _undisturbed = undisturbed().await;
     let store = fresh_sqlite().await;
-    let (server, _) = survives(store.url()).await;
-    assert_eq!(server.terminate(), Some(0));
+    let trial = Trial::start(store.url()).await;
+    let posts = storm(&trial.server, &trial.plan).await;
+    trial.works_afterwards(posts).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_go_away_leave_no_transaction_open_on_postgres() {
     let _undisturbed = undisturbed().await;
     let cluster = PrivatePostgres::start();
-    let (server, over) = survives(&cluster.url()).await;
-    sleep_until(over + LEFT).await;
-    let mut database = PgConnection::connect(&cluster.url()).await.unwrap();
-    let left: Vec<String> = sqlx::query_scalar(
-        "select state || ': ' || query from pg_stat_activity \
-         where state like 'idle in transaction%' and now() - state_change > interval '1 second'",
-    )
-    .fetch_all(&mut database)
-    .await
-    .unwrap();
-    assert!(left.is_empty(), "left open: {left:#?}");
-    // 25P02: a statement came into a transaction that had failed.
+    let trial = Trial::start(&cluster.url()).await;
+    let posts = storm(&trial.server, &trial.plan).await;
+    // Before anything else is posted: the next transaction on a session would end the one
+    // that was left open.
+    sleep(LEFT).await;
+    assert_eq!(left_open(&cluster).await, [""; 0]);
+    trial.works_afterwards(posts).await;
+    assert_eq!(left_open(&cluster).await, [""; 0]);
     let log = cluster.log();
-    let aborted = log
+    let failed = log
         .lines()
         .find(|line| line.contains("current transaction is aborted"));
-    assert_eq!(aborted, None);
-    assert_eq!(server.terminate(), Some(0));
+    assert_eq!(failed, None, "25P02");
 }
 
-/// Answers the service, and when the storm was over.
-async fn survives(database_url: &str) -> (Server, Instant) {
-    let server = Server::spawn(database_url, &[]);
-    let inbox = Inbox::start().await;
-    server.api.app(APP).await;
-    let subscription = inbox
-        .subscribe(&server.api, APP, json!({"max_in_flight": 100}))
-        .await;
-    let plan = Plan::new(APP, 1, 1);
-    let mut posts = storm(&server, &plan).await;
-    let over = Instant::now();
+/// What sessions did last that idle in a transaction that is older than [`LEFT`].
+async fn left_open(cluster: &PrivatePostgres) -> Vec<String> {
+    let mut connection = PgConnection::connect(&cluster.url()).await.unwrap();
+    sqlx::query_scalar(
+        "select query from pg_stat_activity where state like 'idle in transaction%' \
+         and extract(epoch from now() - xact_start)::float8 > $1",
+    )
+    .bind(LEFT.as_secs_f64())
+    .fetch_all(&mut connection)
+    .await
+    .unwrap()
+}
 
-    let mut connection = connect(&server.api).await.unwrap();
-    for _ in 0..AFTERWARDS {
-        let post = plan.post(&mut connection).await;
-        assert!(post.accepted().is_some(), "{post:?}");
-        posts.push(post);
+struct Trial {
+    server: Server,
+    inbox: Inbox,
+    subscription: SubscriptionId,
+    plan: Plan,
+}
+
+impl Trial {
+    async fn start(database_url: &str) -> Self {
+        let server = Server::spawn(database_url, &[]);
+        let inbox = Inbox::start().await;
+        server.api.app(APP).await;
+        let fields = json!({"max_in_flight": 100});
+        let subscription = inbox.subscribe(&server.api, APP, fields).await;
+        let plan = Plan::new(APP, 1, 1);
+        Self {
+            server,
+            inbox,
+            subscription,
+            plan,
+        }
     }
-    nothing_is_lost(&server.api, APP, &inbox, &posts, |_| vec![subscription]).await;
-    assert!(inbox.look(|books| books.repeats()).is_empty());
-    let errors: Vec<String> = server.log();
-    let errors: Vec<_> = errors
-        .iter()
-        .filter(|line| line.contains("ERROR"))
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?}");
-    (server, over)
+
+    /// Every publish is accepted and delivered, and what was cut off is whole or nothing.
+    ///
+    /// - `posts`: what was cut off, and may have been accepted.
+    async fn works_afterwards(self, mut posts: Vec<Post>) {
+        let mut connection = connect(&self.server.api).await.unwrap();
+        for _ in 0..AFTERWARDS {
+            let post = self.plan.post(&mut connection).await;
+            assert!(post.accepted().is_some(), "{post:?}");
+            posts.push(post);
+        }
+        let wants = |_| vec![self.subscription];
+        nothing_is_lost(&self.server.api, APP, &self.inbox, &posts, wants).await;
+        assert_eq!(self.inbox.look(|books| books.repeats().len()), 0);
+        let came = self.inbox.look(|books| books.deliveries().len());
+        println!("{} were cut off and accepted", came - AFTERWARDS);
+        let log = self.server.log();
+        let errors: Vec<_> = log.iter().filter(|line| line.contains("ERROR")).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
+        assert_eq!(self.server.terminate(), Some(0));
+    }
 }
 
 /// Answers what may have been accepted: only what was sent whole.

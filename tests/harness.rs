@@ -21,7 +21,10 @@ mod inbox;
 pub(crate) use inbox::{Books, Inbox, Sending};
 
 mod verdict;
-pub(crate) use verdict::{all_come, deliveries_of, nothing_is_lost, unsettled};
+pub(crate) use verdict::{all_come, deliveries_of, nothing_is_lost};
+
+mod unsettled;
+pub(crate) use unsettled::unsettled;
 
 /// How long anything may take before a test gives up: generous, since machines are
 /// shared, and never reached when all is well.

@@ -5,12 +5,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use chrono::TimeDelta;
-use ringback::database::Database;
-use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
-use ringback_store::{OutboxKey, Store};
+use ringback_model::{DeliveryId, EventId, SubscriptionId};
+use serde_json::Value;
 
-use super::{Api, Inbox, Post, Sending, eventually, inbox::Books};
+use super::{Api, Books, Inbox, Post, eventually};
 
 /// Waits until everything that was accepted is delivered, and asserts that
 ///
@@ -33,16 +31,19 @@ pub(crate) async fn nothing_is_lost(
     came_from_posts(&numbers, posts);
     let came = inbox.look(|books| books.deliveries());
     let each = numbers.iter();
-    let whole: BTreeSet<DeliveryId> = each
-        .flat_map(|(event, number)| of(*event, wants(*number)))
-        .collect();
-    let came_to: BTreeSet<DeliveryId> = came.keys().copied().collect();
-    assert_eq!(
-        differing(&came_to, &whole),
-        [],
-        "an event came to some, or to others"
+    let wanted = each.flat_map(|(event, number)| of(*event, wants(*number)));
+    agree(
+        ("came", came.keys().map(DeliveryId::to_string).collect()),
+        (
+            "wanted",
+            wanted.map(|delivery| delivery.to_string()).collect(),
+        ),
     );
-    shown_as_delivered(api, app, &came).await;
+    let came = came
+        .iter()
+        .map(|(delivery, attempts)| account(*delivery, *attempts));
+    let shown = shown_as_delivered(api, app).await;
+    agree(("came", came.collect()), ("shown by the API", shown));
 }
 
 /// Waits until everything that was accepted has come.
@@ -68,8 +69,8 @@ pub(crate) async fn all_come(
     if !inbox.wait(all).await {
         let came = |delivery: &&DeliveryId| inbox.look(|books| books.has(**delivery));
         let lost: Vec<_> = due.iter().filter(|delivery| !came(delivery)).collect();
-        let (count, of, first) = (lost.len(), due.len(), lost.first());
-        panic!("{count} of {of} accepted deliveries never came, like {first:?}");
+        let (count, of, first) = (lost.len(), due.len(), lost[0]);
+        panic!("{count} of {of} accepted deliveries never came, like {first}");
     }
 }
 
@@ -127,27 +128,25 @@ fn came_from_posts(numbers: &BTreeMap<EventId, u64>, posts: &[Post]) {
     }
 }
 
-async fn shown_as_delivered(api: &Api, app: &str, came: &BTreeMap<DeliveryId, u16>) {
+async fn shown_as_delivered(api: &Api, app: &str) -> BTreeSet<String> {
     let shown = api.all(&format!("/v1/deliveries?app={app}")).await;
-    let mut attempts = BTreeMap::new();
-    for delivery in &shown {
+    let account = |delivery: &Value| {
         assert_eq!(delivery["status"], "delivered", "{delivery}");
-        let id: DeliveryId = delivery["id"].as_str().unwrap().parse().unwrap();
-        attempts.insert(id, delivery["attempts"].as_u64().unwrap());
-    }
-    let came: BTreeMap<_, _> = came
-        .iter()
-        .map(|(id, attempt)| (*id, u64::from(*attempt)))
-        .collect();
-    let [shown, came] = [attempts, came].map(|each| each.into_iter().collect());
-    assert_eq!(
-        differing(&shown, &came),
-        [],
-        "the API shows otherwise than what came"
-    );
+        let attempts = u16::try_from(delivery["attempts"].as_u64().unwrap()).unwrap();
+        account(delivery["id"].as_str().unwrap().parse().unwrap(), attempts)
+    };
+    shown.iter().map(account).collect()
 }
 
-/// Up to ten elements that are only in one of them.
-fn differing<T: Ord + Copy>(one: &BTreeSet<T>, other: &BTreeSet<T>) -> Vec<T> {
-    one.symmetric_difference(other).copied().take(10).collect()
+fn account(delivery: DeliveryId, attempts: u16) -> String {
+    format!("{delivery} after {attempts} attempts")
+}
+
+/// Asserts that two accounts are the same, each with its name.
+fn agree(one: (&str, BTreeSet<String>), other: (&str, BTreeSet<String>)) {
+    for ((name, these), (_, those)) in [(&one, &other), (&other, &one)] {
+        let only: Vec<_> = these.difference(those).collect();
+        let (count, first) = (only.len(), only.first());
+        assert_eq!(count, 0, "only {name}: {count} deliveries, like {first:?}");
+    }
 }

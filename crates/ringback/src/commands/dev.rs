@@ -181,7 +181,7 @@ async fn demo_subscription(client: &Client, receiver: SocketAddr) -> anyhow::Res
 
 fn print_banner(args: &DevArgs, api: SocketAddr, receiver: SocketAddr, demo: &Demo) {
     for (wanted, got) in [(args.listen, api), (args.receiver, receiver)] {
-        if wanted != got {
+        if wanted.port() != 0 && wanted != got {
             println!("{wanted} is taken, so {got} it is.");
         }
     }
