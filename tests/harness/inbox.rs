@@ -124,11 +124,6 @@ impl Inbox {
 }
 
 impl Books {
-    /// All attempts, each with its arrivals in their order.
-    pub(crate) fn arrivals(&self) -> &BTreeMap<Sending, Vec<Arrival>> {
-        &self.arrivals
-    }
-
     /// Whether any attempt of a delivery has come.
     pub(crate) fn has(&self, delivery: DeliveryId) -> bool {
         let any = |attempt| Sending { delivery, attempt };

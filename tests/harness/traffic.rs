@@ -182,8 +182,7 @@ impl Traffic {
     pub(crate) async fn broken(self) -> Vec<Post> {
         let ended = timeout(PATIENCE, self.posters.join_all()).await;
         ended.expect("a post has no answer, and no end");
-        let posts = std::mem::take(&mut *self.posts.all.lock().unwrap());
-        posts
+        std::mem::take(&mut *self.posts.all.lock().unwrap())
     }
 }
 
