@@ -140,6 +140,16 @@ impl Lanes {
         };
     }
 
+    /// Says that the next beat is younger than every taking: lanes that it does not list
+    /// are lost.
+    pub(crate) fn confirm(&mut self) {
+        for holding in &mut self.holdings {
+            if let Holding::Owned { confirmed, .. } = holding {
+                *confirmed = true;
+            }
+        }
+    }
+
     /// Forgets all lanes: the lease is lost.
     pub(crate) fn lose_all(&mut self) -> Vec<Lane> {
         let held = |lane: &Lane| !matches!(self.holdings[at(*lane)], Holding::None { .. });
@@ -401,6 +411,16 @@ mod tests {
         lanes.beat(lease(EPOCH), &beat(1, &[]), 0);
         lanes.taken(lease(EPOCH), &all, 0);
         assert_eq!(lanes.beat(lease(EPOCH), &beat(1, &[]), 0).lost, []);
+        assert_eq!(lanes.beat(lease(EPOCH), &beat(1, &[]), 0).lost, all);
+    }
+
+    /// A node that was stopped right after the taking sends nothing more from its lanes.
+    #[test]
+    fn the_first_beat_after_a_taking_loses_the_lane_if_it_is_surely_younger() {
+        let (mut lanes, all) = (Lanes::new(), Lane::all().collect::<Vec<_>>());
+        lanes.beat(lease(EPOCH), &beat(1, &[]), 0);
+        lanes.taken(lease(EPOCH), &all, 0);
+        lanes.confirm();
         assert_eq!(lanes.beat(lease(EPOCH), &beat(1, &[]), 0).lost, all);
     }
 

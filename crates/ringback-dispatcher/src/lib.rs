@@ -263,6 +263,9 @@ impl<T: Transport> Dispatcher<T> {
     /// Takes in what else is there already, to wake up less often. Whether all that was
     /// handed over is in.
     fn take_all(&mut self) -> bool {
+        if self.beats.has_changed().unwrap_or(false) {
+            self.take_beat();
+        }
         for _ in 0..AT_ONCE {
             let Some(ended) = self.attempts.try_join_next_with_id() else {
                 break;

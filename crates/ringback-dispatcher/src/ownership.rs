@@ -30,6 +30,11 @@ impl<T: Transport> Dispatcher<T> {
         if self.stopping_at.is_some() {
             return;
         }
+        // Lanes are asked for while the lease is good for as long as this. Only later can
+        // others have taken them, and then this beat must not pass for an older one.
+        if self.clock.now() >= self.pace.asked_at + NodeLease::MARGIN {
+            self.lanes.confirm();
+        }
         let changes = self.lanes.beat(lease, &beat, mark);
         self.drop_lanes(&changes.lost);
         self.drop_lanes(&changes.given_up);
@@ -83,7 +88,7 @@ impl<T: Transport> Dispatcher<T> {
         }
         let may_take = !self.pace.taking && now >= self.pace.take_at && self.may_act();
         if may_take && !self.lanes.missing().is_empty() {
-            self.pace.taking = true;
+            (self.pace.taking, self.pace.asked_at) = (true, now);
             self.calls.take(lease, self.lanes.missing().to_vec(), now);
         }
     }
@@ -96,10 +101,12 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     /// Whether this node may send at all: the lease that its lanes are held by is good,
-    /// by this node's own clock.
+    /// by this node's own clock, and no beat is here that may have taken some away.
     pub(crate) fn may_act(&self) -> bool {
+        // The lease first: a beat that renewed it is here by then.
         let lease = self.membership.lease();
-        lease.is_some() && lease == self.lanes.lease() && self.stopping_at.is_none()
+        let is_current = lease.is_some() && lease == self.lanes.lease();
+        is_current && !self.beats.has_changed().unwrap_or(false) && self.stopping_at.is_none()
     }
 
     /// Sends nothing new any more.

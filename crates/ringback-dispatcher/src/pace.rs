@@ -20,7 +20,10 @@ pub(crate) struct Pace {
     /// … since the last time that worked.
     pub(crate) changes_since: DateTime<Utc>,
     pub(crate) tidy_at: DateTime<Utc>,
+    /// Lanes are taken then at the earliest …
     pub(crate) take_at: DateTime<Utc>,
+    /// … and were asked for then, the last time.
+    pub(crate) asked_at: DateTime<Utc>,
     pub(crate) taking: bool,
     pub(crate) looking: bool,
     pub(crate) parking: bool,
@@ -44,6 +47,7 @@ impl Pace {
             changes_since: now,
             tidy_at: now + TIDY,
             take_at: now,
+            asked_at: now,
             taking: false,
             looking: false,
             parking: false,

@@ -90,7 +90,7 @@ impl Membership {
     }
 
     /// The lease and what its last beat brought; `None` before the first and while
-    /// the lease is lost.
+    /// the lease is lost. It is here before [`Self::lease`] permits anything by it.
     pub fn beats(&self) -> watch::Receiver<Option<(NodeLease, Beat)>> {
         self.beats.subscribe()
     }
@@ -111,10 +111,9 @@ impl Membership {
             .unwrap_or_else(PoisonError::into_inner)
             .lease;
         if let Some(beat) = lanes.beat(&lease, now).await? {
-            self.state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .acts_until = acts_until(now);
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.acts_until = acts_until(now);
+            // Under the lock: whoever may act again can know that lanes were lost.
             self.beats.send_replace(Some((lease, beat)));
             return Ok(());
         }
