@@ -7,7 +7,10 @@ use ringback_api::{Api, ApiConfig};
 use ringback_dispatcher::{Dispatcher, DispatcherConfig};
 use ringback_egress::{Egress, EgressConfig};
 use ringback_store::{Clock, Membership, Store, Vault, handover};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How many accepted events may wait in memory to be taken over by the dispatcher.
@@ -35,8 +38,8 @@ pub struct Service {
     store: Arc<dyn Store>,
     membership: Arc<Membership>,
     shutdown: CancellationToken,
-    roles: Vec<JoinHandle<()>>,
-    upkeep: Vec<JoinHandle<()>>,
+    roles: JoinSet<()>,
+    upkeep: JoinSet<()>,
 }
 
 impl Service {
@@ -59,7 +62,7 @@ impl Service {
         membership.beat(&*store).await?;
 
         let shutdown = CancellationToken::new();
-        let mut roles = Vec::new();
+        let mut roles = JoinSet::new();
         let mut hand_over = None;
         if let Some(dispatcher) = config.dispatcher {
             let (sender, receiver) = handover(HAND_OVER_CAPACITY);
@@ -72,7 +75,7 @@ impl Service {
                 egress,
                 dispatcher,
             );
-            roles.push(tokio::spawn(dispatcher.run(shutdown.clone())));
+            roles.spawn(dispatcher.run(shutdown.clone()));
             hand_over = Some(sender);
         }
         let mut api_addr = None;
@@ -89,12 +92,11 @@ impl Service {
                 hand_over,
                 api,
             );
-            roles.push(tokio::spawn(api.serve(listener, shutdown.clone())));
+            roles.spawn(api.serve(listener, shutdown.clone()));
         }
-        let upkeep = vec![
-            tokio::spawn(beat(Arc::clone(&membership), Arc::clone(&store))),
-            tokio::spawn(tend(Arc::clone(&store), clock)),
-        ];
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(beat(Arc::clone(&membership), Arc::clone(&store)));
+        upkeep.spawn(tend(Arc::clone(&store), clock));
         Ok(Self {
             api_addr,
             store,
@@ -110,21 +112,27 @@ impl Service {
         self.api_addr
     }
 
+    /// Returns when a part of the service has ended by itself, which none should: the
+    /// rest would go on accepting what nobody sends. Another process takes over what
+    /// this one leaves.
+    pub async fn broken(&mut self) {
+        // Neither is ever empty while the service runs.
+        tokio::select! {
+            Some(ended) = self.roles.join_next() => log_end(ended),
+            Some(ended) = self.upkeep.join_next() => log_end(ended),
+        }
+    }
+
     /// Stops gracefully: nothing new begins, what is under way ends, and the lease is
     /// given back.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.shutdown.cancel();
-        for role in self.roles {
-            if let Err(error) = role.await {
-                tracing::error!(
-                    error = &error as &dyn std::error::Error,
-                    "a role ended badly"
-                );
+        while let Some(ended) = self.roles.join_next().await {
+            if ended.is_err() {
+                log_end(ended);
             }
         }
-        for task in self.upkeep {
-            task.abort();
-        }
+        self.upkeep.abort_all();
         if let Some(lease) = self.membership.lease()
             && let Err(error) = self
                 .store
@@ -136,6 +144,16 @@ impl Service {
                 "the lease runs out by itself"
             );
         }
+    }
+}
+
+fn log_end(ended: Result<(), JoinError>) {
+    match ended {
+        Ok(()) => tracing::error!("a part of the service ended by itself"),
+        Err(error) => tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "a part of the service ended badly"
+        ),
     }
 }
 

@@ -74,7 +74,7 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<()> {
 
     let config = config(bind_near(args.listen).await?)?;
     let vault = Arc::new(Vault::new(&key, &[]));
-    let service = Service::start(config, Arc::clone(&store), vault, clock).await?;
+    let mut service = Service::start(config, Arc::clone(&store), vault, clock).await?;
     let api_addr = service.api_addr().context("the API has no address")?;
     let client = client(&*store, api_addr).await?;
     let demo = demo_subscription(&client, receiver_addr).await?;
@@ -82,7 +82,10 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<()> {
     let mut signals = StopSignals::new()?;
     print_banner(args, api_addr, receiver_addr, &demo);
 
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = service.broken() => bail!("the service is broken: its log says why"),
+    }
     service.stop().await;
     database.close().await;
     Ok(())

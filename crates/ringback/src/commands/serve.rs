@@ -43,10 +43,13 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
     let store = database.store();
     let clock = Clock::running(store.now().await?);
     let listener = bind(settings).await?;
-    let service = Service::start(config(settings, listener)?, store, vault, clock).await?;
+    let mut service = Service::start(config(settings, listener)?, store, vault, clock).await?;
     let mut signals = StopSignals::new()?;
     announce(settings, &url, &service);
-    signals.next().await;
+    tokio::select! {
+        () = signals.next() => {}
+        () = service.broken() => bail!("the service is broken: its log says why"),
+    }
     tracing::info!("stopping: what is under way ends first");
     tokio::select! {
         () = service.stop() => {}
