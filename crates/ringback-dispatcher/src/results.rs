@@ -31,7 +31,7 @@ impl<T: Transport> Dispatcher<T> {
             return;
         };
         let row = in_flight.row;
-        self.schedule.done(row.delivery.subscription);
+        self.schedule.done(row.delivery);
         match ended {
             Ok((_, attempted)) => self.settle_attempt(row, &in_flight.attempt, attempted),
             Err(error) if error.is_panic() => {

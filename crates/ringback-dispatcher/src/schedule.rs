@@ -4,14 +4,15 @@
 //! subscriptions that can be served right now are in a ring, so the cost of choosing
 //! does not grow with how many there are, or how much waits. Pure: no I/O, no clock.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use ringback_model::{AppId, DeliveryId, EventId, Lane, SubscriptionId};
 
-use crate::row::{Row, Stage};
+mod queue;
+mod turns;
 
-/// Queues longer than this give their memory back when they have run empty.
-const SMALL_QUEUE: usize = 64;
+use self::{queue::Queue, turns::Turns};
+use crate::row::Row;
 
 /// What waits for its turn in this node's memory, and how much is under way.
 #[derive(Debug)]
@@ -23,18 +24,11 @@ pub(crate) struct Schedule {
     max_in_flight: usize,
 }
 
-/// A row in the queue of its subscription: 16 bytes.
-#[derive(Clone, Copy, Debug)]
-struct Item {
-    event: EventId,
-    stage: Stage,
-}
-
 /// One subscription.
 #[derive(Debug)]
 struct Line {
     lane: Lane,
-    queue: VecDeque<Item>,
+    queue: Queue,
     in_flight: usize,
     /// `None` while it cannot be served.
     open: Option<Open>,
@@ -48,59 +42,28 @@ struct Open {
     max_in_flight: usize,
 }
 
-impl Item {
-    fn of(self, subscription: SubscriptionId, lane: Lane) -> Row {
-        let delivery = DeliveryId {
-            event: self.event,
-            subscription,
-        };
-        Row {
-            delivery,
-            stage: self.stage,
-            lane,
-        }
-    }
-}
-
-impl From<Row> for Item {
-    fn from(row: Row) -> Self {
-        Self {
-            event: row.delivery.event,
-            stage: row.stage,
-        }
-    }
-}
-
 impl Line {
     fn new(lane: Lane) -> Self {
         Self {
             lane,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             in_flight: 0,
             open: None,
             has_turn: false,
         }
     }
 
-    fn pop(&mut self) -> Option<Item> {
-        let item = self.queue.pop_front();
-        if self.queue.is_empty() && self.queue.capacity() > SMALL_QUEUE {
-            self.queue = VecDeque::new();
-        }
-        item
-    }
-
     fn clear(&mut self, subscription: SubscriptionId) -> impl Iterator<Item = Row> {
         let lane = self.lane;
-        std::mem::take(&mut self.queue)
-            .into_iter()
+        self.queue
+            .clear()
             .map(move |item| item.of(subscription, lane))
     }
 
     /// The application in whose ring it belongs, if it can be served.
     fn servable(&self) -> Option<AppId> {
         let open = self.open?;
-        (self.in_flight < open.max_in_flight && !self.queue.is_empty()).then_some(open.app)
+        (self.in_flight < open.max_in_flight && self.queue.is_ready()).then_some(open.app)
     }
 }
 
@@ -121,7 +84,7 @@ impl Schedule {
     pub(crate) fn push(&mut self, row: Row) {
         self.line(row.delivery.subscription, row.lane)
             .queue
-            .push_back(Item::from(row));
+            .push(row);
         self.queued += 1;
         self.enlist(row.delivery.subscription);
     }
@@ -130,9 +93,9 @@ impl Schedule {
     pub(crate) fn put_back(&mut self, row: Row) {
         self.line(row.delivery.subscription, row.lane)
             .queue
-            .push_front(Item::from(row));
+            .put_back(row);
         self.queued += 1;
-        self.done(row.delivery.subscription);
+        self.done(row.delivery);
     }
 
     /// What is to be sent now; it is under way from now on, until [`Self::done`].
@@ -150,7 +113,7 @@ impl Schedule {
             if line.servable().is_none() {
                 continue;
             }
-            let (lane, Some(item)) = (line.lane, line.pop()) else {
+            let (lane, Some(item)) = (line.lane, line.queue.pop()) else {
                 continue;
             };
             line.in_flight += 1;
@@ -162,7 +125,8 @@ impl Schedule {
     }
 
     /// One that was under way has ended.
-    pub(crate) fn done(&mut self, subscription: SubscriptionId) {
+    pub(crate) fn done(&mut self, delivery: DeliveryId) {
+        let subscription = delivery.subscription;
         self.in_flight = self.in_flight.saturating_sub(1);
         if let Some(line) = self.lines.get_mut(&subscription) {
             line.in_flight = line.in_flight.saturating_sub(1);
@@ -219,11 +183,7 @@ impl Schedule {
     /// Takes one delivery out of its queue, if it is there.
     pub(crate) fn remove(&mut self, delivery: DeliveryId) -> Option<Row> {
         let line = self.lines.get_mut(&delivery.subscription)?;
-        let at = line
-            .queue
-            .iter()
-            .position(|item| item.event == delivery.event)?;
-        let item = line.queue.remove(at)?;
+        let item = line.queue.remove(delivery.event)?;
         self.queued -= 1;
         Some(item.of(delivery.subscription, line.lane))
     }
@@ -231,7 +191,7 @@ impl Schedule {
     /// What comes next of one subscription.
     pub(crate) fn upcoming(&self, subscription: SubscriptionId) -> impl Iterator<Item = EventId> {
         let lines = self.lines.get(&subscription).into_iter();
-        lines.flat_map(|line| line.queue.iter().map(|item| item.event))
+        lines.flat_map(|line| line.queue.upcoming())
     }
 
     /// How many of a subscription's deliveries are queued.
@@ -248,7 +208,7 @@ impl Schedule {
 
     /// Whether nothing of a subscription is queued or under way.
     pub(crate) fn is_idle(&self, subscription: SubscriptionId) -> bool {
-        let idle = |line: &Line| line.queue.is_empty() && line.in_flight == 0;
+        let idle = |line: &Line| line.queue.len() == 0 && line.in_flight == 0;
         self.lines.get(&subscription).is_none_or(idle)
     }
 
@@ -277,40 +237,12 @@ impl Schedule {
     }
 }
 
-/// Applications take turns, and the subscriptions of each.
-#[derive(Debug, Default)]
-struct Turns {
-    apps: VecDeque<AppId>,
-    subscriptions: HashMap<AppId, VecDeque<SubscriptionId>>,
-}
-
-impl Turns {
-    fn add(&mut self, app: AppId, subscription: SubscriptionId) {
-        let ring = self.subscriptions.entry(app).or_default();
-        if ring.is_empty() {
-            self.apps.push_back(app);
-        }
-        ring.push_back(subscription);
-    }
-
-    fn next(&mut self) -> Option<SubscriptionId> {
-        let app = self.apps.pop_front()?;
-        let ring = self.subscriptions.get_mut(&app)?;
-        let subscription = ring.pop_front();
-        if ring.is_empty() {
-            self.subscriptions.remove(&app);
-        } else {
-            self.apps.push_back(app);
-        }
-        subscription
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::row::Stage;
 
     const LANE: Lane = Lane::new(0);
 
@@ -360,7 +292,7 @@ mod tests {
             .map(|row| row.delivery.event.get())
             .collect();
         assert_eq!(events, [0, 1]);
-        schedule.done(sub(10));
+        schedule.done(row(10, 0).delivery);
         assert_eq!(schedule.next(), Some(row(10, 2)));
         assert_eq!((schedule.next(), schedule.queued()), (None, 0));
     }
@@ -369,7 +301,7 @@ mod tests {
     fn a_node_has_a_limit_of_its_own() {
         let mut schedule = schedule(3, &[(10, 9, 9), (20, 9, 9)]);
         assert_eq!(served(&mut schedule, 9).len(), 3);
-        schedule.done(sub(10));
+        schedule.done(row(10, 0).delivery);
         assert_eq!(served(&mut schedule, 9).len(), 1);
     }
 
@@ -420,7 +352,7 @@ mod tests {
                     2 => schedule.open(subscription, LANE, AppId::new(number % 2), 2),
                     3 => if in_flight.get(&subscription).is_some_and(|count| *count > 0) {
                         *in_flight.entry(subscription).or_default() -= 1;
-                        schedule.done(subscription);
+                        schedule.done(row(number, 0).delivery);
                     }
                     _ => while let Some(row) = schedule.next() {
                         let count = in_flight.entry(row.delivery.subscription).or_default();

@@ -67,14 +67,14 @@ impl<T: Transport> Dispatcher<T> {
         };
         let Some((sending, service)) = self.subscriptions.sending(row.delivery.subscription) else {
             // Only what is loaded has a turn; should it not be, the row is read again.
-            self.schedule.done(row.delivery.subscription);
+            self.schedule.done(row.delivery);
             return self.unqueue(row);
         };
         self.cache.release(row.delivery.event);
         let unsent = match service {
             Service::Send => return self.send(row, message, sending, now),
             Service::Hold => {
-                self.schedule.done(row.delivery.subscription);
+                self.schedule.done(row.delivery);
                 return self.hold(row);
             }
             Service::Disabled => Next::Dead(DeadReason::SubscriptionDisabled),
@@ -114,7 +114,7 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Settles a delivery that no attempt is made for.
     fn settle_unsent(&mut self, row: Row, sending: &Sending, event_type: EventType, next: Next) {
-        self.schedule.done(row.delivery.subscription);
+        self.schedule.done(row.delivery);
         self.lanes.begin_work(row.lane);
         self.settler.push(Settlement {
             lane: row.lane,
@@ -150,7 +150,7 @@ impl<T: Transport> Dispatcher<T> {
     pub(crate) fn unwant(&mut self, delivery: DeliveryId) -> Option<Row> {
         let rows = self.wanting.rows.get_mut(&delivery.event)?;
         let at = rows.iter().position(|row| row.delivery == delivery)?;
-        self.schedule.done(delivery.subscription);
+        self.schedule.done(delivery);
         Some(rows.swap_remove(at))
     }
 
@@ -206,7 +206,7 @@ impl<T: Transport> Dispatcher<T> {
         if self.lanes.owns(row.lane) && service.is_some_and(|service| service != Service::Hold) {
             return self.schedule.put_back(row);
         }
-        self.schedule.done(subscription);
+        self.schedule.done(row.delivery);
         self.cache.release(row.delivery.event);
         if self.lanes.owns(row.lane) {
             self.place(row);
@@ -221,7 +221,7 @@ impl<T: Transport> Dispatcher<T> {
         // What type it was went with the event.
         let event_type = "unknown".parse::<EventType>();
         let (Some((sending, _)), Ok(event_type)) = (sending, event_type) else {
-            self.schedule.done(row.delivery.subscription);
+            self.schedule.done(row.delivery);
             return self.unqueue(row);
         };
         tracing::warn!(delivery.id = %row.delivery, "its event is not kept any more");
