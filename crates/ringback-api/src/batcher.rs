@@ -14,7 +14,8 @@ use std::{
     time::Duration,
 };
 
-use ringback_model::{DeliveryId, EventId, Lane};
+use chrono::{DateTime, Utc};
+use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, HandOver, Hint, Hints, Membership, NewEvent, OutboxKey,
     Payload, StoreError,
@@ -228,10 +229,11 @@ impl Flusher {
             }
             return;
         }
-        let outgoing: Vec<Vec<Outgoing>> = items.iter().map(outgoing).collect();
+        let now = self.membership.clock().now();
+        let outgoing: Vec<Vec<Outgoing>> = items.iter().map(|item| outgoing(item, now)).collect();
         // Before the commit: a read of the lane may find the rows as soon as they are there.
         let ticket = self.hand_over.as_ref().map(HandOver::ticket);
-        let outcomes = self.write(items).await;
+        let outcomes = self.write(items, now).await;
         self.send_on(&outcomes, outgoing);
         drop(ticket);
         for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
@@ -251,13 +253,13 @@ impl Flusher {
     }
 
     /// One outcome per item, in order.
-    async fn write(&self, items: Vec<AcceptItem>) -> Vec<Result<AcceptOutcome, NotAccepted>> {
+    async fn write(
+        &self,
+        items: Vec<AcceptItem>,
+        now: DateTime<Utc>,
+    ) -> Vec<Result<AcceptOutcome, NotAccepted>> {
         let count = items.len();
-        match self
-            .accept
-            .accept(items, self.membership.clock().now())
-            .await
-        {
+        match self.accept.accept(items, now).await {
             Ok(outcomes) => outcomes
                 .into_iter()
                 .map(|outcome| outcome.map_err(|error| not_accepted(&error)))
@@ -289,7 +291,14 @@ impl Flusher {
     }
 
     fn send_on_one(&self, event: Outgoing, elsewhere: &mut BTreeSet<Lane>) {
-        let Outgoing { payload, mut keys } = event;
+        let Outgoing {
+            payload,
+            mut keys,
+            later,
+        } = event;
+        for (lane, subscription) in later {
+            self.hints.hint(Hint::Due(lane, subscription));
+        }
         let owner = self.hand_over.as_ref();
         keys.retain(|key| {
             let is_ours = owner.is_some_and(|hand_over| hand_over.owns(key.lane));
@@ -310,22 +319,35 @@ impl Flusher {
 struct Outgoing {
     payload: Payload,
     keys: Vec<OutboxKey>,
+    /// Whose owners have to look for what is due later.
+    later: Vec<(Lane, SubscriptionId)>,
 }
 
-fn outgoing(item: &AcceptItem) -> Vec<Outgoing> {
-    item.events.iter().map(outgoing_event).collect()
+fn outgoing(item: &AcceptItem, now: DateTime<Utc>) -> Vec<Outgoing> {
+    let event = |event| outgoing_event(event, now);
+    item.events.iter().map(event).collect()
 }
 
-fn outgoing_event(event: &NewEvent) -> Outgoing {
+fn outgoing_event(event: &NewEvent, now: DateTime<Utc>) -> Outgoing {
     let key = |delivery: &ringback_store::NewDelivery| OutboxKey {
         lane: delivery.lane,
         delivery: DeliveryId {
             event: event.id,
             subscription: delivery.subscription,
         },
+        order: delivery.order,
     };
-    // What is held is not in the outbox.
-    let sent = event.deliveries.iter().filter(|delivery| !delivery.held);
+    // What waits from the beginning is not in the outbox.
+    let sent = event
+        .deliveries
+        .iter()
+        .filter(|delivery| event.waits_until(delivery, now).is_none());
+    let has_time = event.deliver_at.is_some_and(|at| at > now);
+    let later = event
+        .deliveries
+        .iter()
+        .filter(|delivery| has_time && !delivery.held)
+        .map(|delivery| (delivery.lane, delivery.subscription));
     Outgoing {
         payload: Payload {
             event: event.id,
@@ -335,6 +357,7 @@ fn outgoing_event(event: &NewEvent) -> Outgoing {
             traceparent: event.traceparent.clone(),
         },
         keys: sent.map(key).collect(),
+        later: later.collect(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::{AppId, EventType};
+use ringback_model::{AppId, EventType, OrderKey, Ordering};
 use ringback_store::{Accept, AppRef, AppRoutes, NewDelivery};
 
 use crate::{cache::Cache, error::ApiError};
@@ -96,8 +96,24 @@ impl Matcher {
         self.routes.version
     }
 
-    /// A delivery for each subscription that wants events of this type.
-    pub(crate) fn deliveries(&self, event_type: &EventType) -> Arc<[NewDelivery]> {
+    /// A delivery for each subscription that wants such an event.
+    pub(crate) fn deliveries(
+        &self,
+        event_type: &EventType,
+        ordering_key: Option<&str>,
+    ) -> Vec<NewDelivery> {
+        let mut deliveries = self.of_type(event_type).to_vec();
+        if let Some(key) = ordering_key {
+            let order = OrderKey::of(Ordering::Fifo, Some(key));
+            for delivery in &mut deliveries {
+                delivery.order = delivery.order.and(order);
+            }
+        }
+        deliveries
+    }
+
+    /// As for an event without an ordering key.
+    fn of_type(&self, event_type: &EventType) -> Arc<[NewDelivery]> {
         let mut matched = self.matched.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(deliveries) = matched.by_type.get(event_type) {
             return Arc::clone(deliveries);
@@ -126,6 +142,7 @@ impl Matcher {
         let delivery = |route: &ringback_store::Route| NewDelivery {
             subscription: route.subscription,
             lane: route.lane,
+            order: OrderKey::of(route.ordering, None),
             held: route.held,
         };
         wanted.map(delivery).collect()
@@ -149,6 +166,7 @@ mod tests {
             subscription,
             lane: Lane::of(subscription),
             event_types,
+            ordering: Ordering::None,
             held,
         }
     }
@@ -172,13 +190,31 @@ mod tests {
         ];
         for (event_type, expected) in cases {
             for _ in ["read", "kept"] {
-                let deliveries = matcher.deliveries(&event_type.parse().unwrap());
+                let deliveries = matcher.deliveries(&event_type.parse().unwrap(), None);
                 let found: Vec<_> = deliveries
                     .iter()
                     .map(|one| (one.subscription.get(), one.held))
                     .collect();
                 assert_eq!(found, expected, "{event_type}");
             }
+        }
+    }
+
+    #[test]
+    fn only_subscriptions_that_ask_for_order_get_the_events_key() {
+        let ordered = Route {
+            ordering: Ordering::Fifo,
+            ..route(1, &["*"], false)
+        };
+        let matcher = Matcher::new(AppRoutes {
+            app: AppId::new(1),
+            version: 1,
+            routes: vec![ordered, route(2, &["*"], false)],
+        });
+        for key in [Some("order-1042"), None, Some("order-1043")] {
+            let deliveries = matcher.deliveries(&"order.paid".parse().unwrap(), key);
+            let orders: Vec<_> = deliveries.iter().map(|one| one.order).collect();
+            assert_eq!(orders, [OrderKey::of(Ordering::Fifo, key), None]);
         }
     }
 
@@ -191,7 +227,7 @@ mod tests {
             routes,
         });
         for number in 0..3 * KEPT_TYPES {
-            let deliveries = matcher.deliveries(&format!("type.{number}").parse().unwrap());
+            let deliveries = matcher.deliveries(&format!("type.{number}").parse().unwrap(), None);
             assert_eq!(deliveries.len(), 1);
             assert!(matcher.matched.lock().unwrap().by_type.len() <= KEPT_TYPES);
         }

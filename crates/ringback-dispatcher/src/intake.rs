@@ -246,6 +246,8 @@ impl<T: Transport> Dispatcher<T> {
             self.parking.push(OutboxKey {
                 lane: row.lane,
                 delivery: row.delivery,
+                // The row in the database knows.
+                order: None,
             });
         } else {
             self.let_go(row);

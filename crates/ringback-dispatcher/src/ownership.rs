@@ -187,7 +187,7 @@ impl<T: Transport> Dispatcher<T> {
             .parking
             .extract_if(.., |key| dropped(key.lane))
             .collect();
-        for OutboxKey { lane, delivery } in parking {
+        for OutboxKey { lane, delivery, .. } in parking {
             self.let_go(Row {
                 delivery,
                 stage: Stage::OUTBOX,

@@ -289,6 +289,7 @@ mod tests {
                 event,
                 subscription: SubscriptionId::new(number),
             },
+            order: None,
         };
         (0..).zip(events).map(row).collect()
     }

@@ -185,7 +185,7 @@ impl<T: Transport> Dispatcher<T> {
                 .into_iter()
                 .partition::<Vec<_>, _>(|key| self.lanes.owns(key.lane));
             self.parking.extend(ours);
-            for OutboxKey { lane, delivery } in others {
+            for OutboxKey { lane, delivery, .. } in others {
                 self.let_go(Row {
                     delivery,
                     stage: Stage::OUTBOX,

@@ -174,7 +174,7 @@ fn open_secret(id: SubscriptionId, sealed: &Sealed, vault: &Vault) -> Result<Sig
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use ringback_model::{AddressPolicy, RetrySpec};
+    use ringback_model::{AddressPolicy, Ordering, RetrySpec};
     use ringback_store::MasterKey;
 
     use super::*;
@@ -203,6 +203,8 @@ pub(crate) mod tests {
             retry: RetrySpec::default(),
             timeout_ms: 1500,
             max_in_flight: 10,
+            rate_per_s: None,
+            ordering: Ordering::None,
             secrets: vec![(
                 vault.seal("secret:sub_0000000000007", SECRET.as_bytes()),
                 None,

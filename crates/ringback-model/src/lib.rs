@@ -4,6 +4,9 @@
 //! Nothing here does I/O or reads a clock; times and random numbers come in as
 //! arguments, so every rule can be tested with a table.
 
+#[macro_use]
+mod words;
+
 mod id;
 pub use id::{
     AppId, AttemptId, DeliveryId, EventId, IdGenerator, KeyId, NodeId, ParseIdError, SubscriptionId,
@@ -23,6 +26,9 @@ pub use body::{InvalidData, MAX_DATA_BYTES, check_data, delivery_body};
 
 mod retry;
 pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
+
+mod ordering;
+pub use ordering::{OrderKey, Ordering};
 
 mod delivery;
 pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};

@@ -9,7 +9,7 @@ use sqlx::PgPool;
 
 use crate::{
     failure::{failed, is_taken},
-    rows::{app_of, from_json, lane, to_json},
+    rows::{app_of, from_json, lane, ordering_of, to_json},
     subscriptions,
     transaction::{Tx, transact},
 };
@@ -137,7 +137,8 @@ pub(crate) async fn routes(pool: &PgPool, app: &AppRef) -> Result<Option<AppRout
     let rows: Vec<RouteRow> = match app {
         AppRef::Id(id) => sqlx::query_as(
             r#"
-            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types
+            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types,
+                v.ordering
             from ringback.apps a
             left join ringback.subscriptions s on s.app_id = a.id
                 and s.deleted_at is null and s.kind = 'standard' and s.status in (0, 1)
@@ -149,7 +150,8 @@ pub(crate) async fn routes(pool: &PgPool, app: &AppRef) -> Result<Option<AppRout
         .bind(id.get()),
         AppRef::Slug(slug) => sqlx::query_as(
             r#"
-            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types
+            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types,
+                v.ordering
             from ringback.apps a
             left join ringback.subscriptions s on s.app_id = a.id
                 and s.deleted_at is null and s.kind = 'standard' and s.status in (0, 1)
@@ -193,6 +195,7 @@ type RouteRow = (
     Option<i16>,
     Option<bool>,
     Option<String>,
+    Option<i16>,
 );
 
 fn read(row: Row) -> Result<App, StoreError> {
@@ -214,16 +217,19 @@ fn read(row: Row) -> Result<App, StoreError> {
 
 /// `None` for an application without subscriptions, which is a row without one.
 fn route(row: RouteRow) -> Option<Result<Route, StoreError>> {
-    let (_, _, Some(subscription), Some(number), Some(held), Some(event_types)) = row else {
+    let (_, _, Some(id), Some(number), Some(held), Some(types), Some(ordering)) = row else {
         return None;
     };
-    let event_types = from_json("subscription_versions", "event_types", &event_types);
-    Some(event_types.map(|event_types| Route {
-        subscription: SubscriptionId::new(subscription),
-        lane: lane(number),
-        event_types,
-        held,
-    }))
+    let route = || {
+        Ok(Route {
+            subscription: SubscriptionId::new(id),
+            lane: lane(number),
+            event_types: from_json("subscription_versions", "event_types", &types)?,
+            ordering: ordering_of(ordering)?,
+            held,
+        })
+    };
+    Some(route())
 }
 
 async fn delete_in(mut tx: Tx, app: AppId, now: DateTime<Utc>) -> Result<bool, StoreError> {

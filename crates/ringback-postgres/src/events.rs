@@ -1,6 +1,7 @@
 //! Events as they were accepted.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use ringback_model::{AppId, EventId};
 use ringback_store::{Event, EventFilter, Page, StoreError, Within};
 use sqlx::PgPool;
@@ -25,7 +26,8 @@ pub(crate) async fn one(
 ) -> Result<Option<Event>, StoreError> {
     let row: Option<Row> = sqlx::query_as(
         r#"
-        select e.id, e.external_id, e.app_id, t.name, e.data, e.labels
+        select e.id, e.external_id, e.app_id, t.name, e.data, e.labels, e.ordering_key,
+            e.deliver_at
         from ringback.events e join ringback.event_types t on t.id = e.type_id
         where e.id = $1 and ($2::int8 is null or e.app_id = $2)
         "#,
@@ -188,7 +190,8 @@ impl Search {
 
 const PAGE: &str = r#"
     select p.id, p.external_id, p.app_id,
-        (select name from ringback.event_types where id = p.type_id), p.data, p.labels
+        (select name from ringback.event_types where id = p.type_id), p.data, p.labels,
+        p.ordering_key, p.deliver_at
     from (
         select * from (
             select * from ringback.events where id >= $1 and id < $2 order by id desc limit $3
@@ -205,16 +208,26 @@ const EDGE: &str = r#"
 "#;
 
 const NAMED: &str = r#"
-    select e.id, e.external_id, e.app_id, t.name, e.data, e.labels
+    select e.id, e.external_id, e.app_id, t.name, e.data, e.labels, e.ordering_key, e.deliver_at
     from ringback.events e join ringback.event_types t on t.id = e.type_id
     -- The bounds are for the planner: by them it leaves out days.
     where e.id = any($1) and e.id >= $2 and e.id <= $3
         and ($4::int4[] is null or e.type_id = any($4))
 "#;
 
-type Row = (i64, Option<String>, i64, String, Vec<u8>, Option<String>);
+type Row = (
+    i64,
+    Option<String>,
+    i64,
+    String,
+    Vec<u8>,
+    Option<String>,
+    Option<String>,
+    Option<DateTime<Utc>>,
+);
 
-fn read((id, external_id, app, name, data, labels): Row) -> Result<Event, StoreError> {
+fn read(row: Row) -> Result<Event, StoreError> {
+    let (id, external_id, app, name, data, labels, ordering_key, deliver_at) = row;
     let labels = labels
         .as_deref()
         .map(|labels| from_json("events", "labels", labels));
@@ -223,6 +236,8 @@ fn read((id, external_id, app, name, data, labels): Row) -> Result<Event, StoreE
         external_id,
         app: AppId::new(app),
         event_type: event_types::named(name)?,
+        ordering_key,
+        deliver_at,
         data: Bytes::from(data),
         labels: labels.transpose()?.unwrap_or_default(),
     })

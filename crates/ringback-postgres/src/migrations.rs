@@ -25,27 +25,29 @@ pub enum MigrateError {
 }
 
 /// Every migration, in order. A file that was released is never changed.
-const FILES: [(i64, &str, &str); 4] = [
-    (
-        1,
-        "registry",
-        include_str!("../../../migrations/postgres/0001_registry.sql"),
-    ),
-    (
-        2,
-        "events",
-        include_str!("../../../migrations/postgres/0002_events.sql"),
-    ),
-    (
-        3,
-        "outbox",
-        include_str!("../../../migrations/postgres/0003_outbox.sql"),
-    ),
-    (
-        4,
-        "nodes",
-        include_str!("../../../migrations/postgres/0004_nodes.sql"),
-    ),
+/// A file of `migrations/`, by its number and name.
+macro_rules! file {
+    ($number:literal, $name:literal) => {
+        (
+            $number,
+            $name,
+            include_str!(concat!(
+                "../../../migrations/postgres/000",
+                $number,
+                "_",
+                $name,
+                ".sql"
+            )),
+        )
+    };
+}
+
+const FILES: &[(i64, &str, &str)] = &[
+    file!(1, "registry"),
+    file!(2, "events"),
+    file!(3, "outbox"),
+    file!(4, "nodes"),
+    file!(5, "order"),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
@@ -53,7 +55,7 @@ static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
         let kind = MigrationType::Simple;
         Migration::new(version, name.into(), kind, sql.into_sql_str(), false)
     };
-    let mut migrator = Migrator::with_migrations(FILES.map(migration).to_vec());
+    let mut migrator = Migrator::with_migrations(FILES.iter().copied().map(migration).collect());
     migrator.create_schema("ringback");
     migrator.dangerous_set_table_name("ringback.migrations");
     migrator
@@ -113,7 +115,7 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
-        let known = FILES.map(|(version, name, _)| format!("{version:04}_{name}.sql"));
-        assert_eq!(names, known);
+        let known = |(version, name, _): &(i64, &str, &str)| format!("{version:04}_{name}.sql");
+        assert_eq!(names, FILES.iter().map(known).collect::<Vec<_>>());
     }
 }

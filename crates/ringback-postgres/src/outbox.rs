@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, EventId, Lane, SubscriptionId};
+use ringback_model::{AppId, EventId, Lane, OrderKey, SubscriptionId};
 use ringback_store::{DueRetry, OutboxKey, Payload, StoreError};
 use sqlx::PgPool;
 
@@ -26,12 +26,12 @@ pub(crate) async fn read(
         .unzip();
     // From the cursor, never from the lane's start: dead rows that a long reader
     // keeps from vacuum pile up there, and would be read again and again.
-    let rows: Vec<(i16, i64, i64)> = sqlx::query_as(
+    let rows: Vec<(i16, i64, i64, Option<i64>)> = sqlx::query_as(
         r#"
-        select q.lane, q.event_id, q.subscription_id
+        select q.lane, q.event_id, q.subscription_id, q.key_hash
         from unnest($1::int2[], $2::int8[]) as c (lane, after)
         cross join lateral (
-            select o.lane, o.event_id, o.subscription_id from ringback.outbox o
+            select o.lane, o.event_id, o.subscription_id, o.key_hash from ringback.outbox o
             where o.lane = c.lane and o.event_id > c.after
             order by o.event_id limit $3
         ) q
@@ -43,9 +43,10 @@ pub(crate) async fn read(
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    let key = |(number, event, subscription)| OutboxKey {
+    let key = |(number, event, subscription, key_hash): (_, _, _, Option<i64>)| OutboxKey {
         lane: lane(number),
         delivery: delivery_id(event, subscription),
+        order: key_hash.map(OrderKey::new),
     };
     Ok(rows.into_iter().map(key).collect())
 }
@@ -126,6 +127,8 @@ pub(crate) async fn waiting(
     Ok(rows.into_iter().map(first).collect())
 }
 
+type DueRow = (i16, i64, i64, Option<i64>, i16, i16, DateTime<Utc>);
+
 /// See [`ringback_store::Outbox::due`].
 pub(crate) async fn due(
     pool: &PgPool,
@@ -137,9 +140,10 @@ pub(crate) async fn due(
         .iter()
         .map(|(lane, id)| (i16::from(lane.get()), id.get()))
         .unzip();
-    let rows: Vec<(i16, i64, i64, i16, i16, DateTime<Utc>)> = sqlx::query_as(
+    let rows: Vec<DueRow> = sqlx::query_as(
         r#"
-        select r.lane, r.event_id, r.subscription_id, r.attempts_made, r.round_start, r.due_at
+        select r.lane, r.event_id, r.subscription_id, r.key_hash, r.attempts_made,
+            r.round_start, r.due_at
         from unnest($1::int2[], $2::int8[]) as s (lane, id)
         cross join lateral (
             select * from ringback.retries
@@ -155,12 +159,16 @@ pub(crate) async fn due(
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    let retry = |(number, event, subscription, attempts_made, round_start, due_at)| DueRetry {
-        lane: lane(number),
-        delivery: delivery_id(event, subscription),
-        attempts_made: count(attempts_made),
-        round_start: count(round_start),
-        due_at,
+    let retry = |row: DueRow| {
+        let (number, event, subscription, key_hash, attempts_made, round_start, due_at) = row;
+        DueRetry {
+            lane: lane(number),
+            delivery: delivery_id(event, subscription),
+            order: key_hash.map(OrderKey::new),
+            attempts_made: count(attempts_made),
+            round_start: count(round_start),
+            due_at,
+        }
     };
     Ok(rows.into_iter().map(retry).collect())
 }

@@ -62,11 +62,11 @@ const PARK: &str = r#"
                 join ringback.nodes n on n.id = l.owner and n.epoch = l.owner_epoch
                 where l.lane = k.lane and l.owner = $4 and l.owner_epoch = $5
             )
-        returning o.lane, o.event_id, o.subscription_id
+        returning o.lane, o.event_id, o.subscription_id, o.key_hash
     )
     insert into ringback.retries
-        (event_id, subscription_id, lane, app_id, type_id, attempts_made, due_at)
-    select p.event_id, p.subscription_id, p.lane, e.app_id, e.type_id, 0, $6
+        (event_id, subscription_id, lane, app_id, type_id, key_hash, attempts_made, due_at)
+    select p.event_id, p.subscription_id, p.lane, e.app_id, e.type_id, p.key_hash, 0, $6
     from parked p
     cross join lateral (
         select app_id, type_id from ringback.events

@@ -1,14 +1,14 @@
 //! Has an event sent again.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{DeliveryId, Lane, SubscriptionStatus};
+use ringback_model::{DeliveryId, Lane, OrderKey, SubscriptionStatus};
 use ringback_store::{ReplayOutcome, Source, StoreError, Within};
 use sqlx::PgPool;
 
 use crate::{
     deliveries::{self, Found},
     failure::failed,
-    rows::small,
+    rows::{ordering_of, small},
 };
 
 /// How often the delivery may move between looking and replaying.
@@ -27,7 +27,10 @@ pub(crate) async fn replay(
         };
         let moved = match judge(found) {
             Judged::Outcome(outcome) => return Ok(outcome),
-            Judged::BeginRound => begin_round(pool, id, now).await?,
+            Judged::BeginRound => {
+                let order = order_of(pool, id).await?;
+                begin_round(pool, id, order, now).await?
+            }
             Judged::Hasten {
                 attempts_made,
                 round_start,
@@ -77,11 +80,35 @@ fn judge(found: Found) -> Judged {
     Judged::Outcome(outcome)
 }
 
+/// Where a delivery stands in its subscription's order, if that keeps one now.
+async fn order_of(pool: &PgPool, id: DeliveryId) -> Result<Option<OrderKey>, StoreError> {
+    let row: Option<(Option<String>, i16)> = sqlx::query_as(
+        r#"
+        select e.ordering_key, v.ordering
+        from ringback.events e
+        cross join ringback.subscriptions s
+        join ringback.subscription_versions v
+            on v.subscription_id = s.id and v.version = s.version
+        where e.id = $1 and s.id = $2
+        "#,
+    )
+    .bind(id.event.get())
+    .bind(id.subscription.get())
+    .fetch_optional(pool)
+    .await
+    .map_err(failed)?;
+    let Some((key, ordering)) = row else {
+        return Ok(None);
+    };
+    Ok(OrderKey::of(ordering_of(ordering)?, key.as_deref()))
+}
+
 /// A new round of a settled delivery, due now. Its row stays, for what was before; the
 /// last attempt moves to the others, so that the round's own can take its place.
 async fn begin_round(
     pool: &PgPool,
     id: DeliveryId,
+    order: Option<OrderKey>,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
     let begun = sqlx::query(
@@ -90,9 +117,9 @@ async fn begin_round(
             select * from ringback.deliveries where event_id = $1 and subscription_id = $2
         ), begun as (
             insert into ringback.retries
-                (event_id, subscription_id, lane, app_id, type_id, last_code, last_error,
-                 attempts_made, round_start, due_at)
-            select event_id, subscription_id, $3, app_id, type_id, last_code, last_error,
+                (event_id, subscription_id, lane, app_id, type_id, key_hash, last_code,
+                 last_error, attempts_made, round_start, due_at)
+            select event_id, subscription_id, $3, app_id, type_id, $5, last_code, last_error,
                 attempts, attempts, $4
             from settled
             on conflict do nothing
@@ -111,6 +138,7 @@ async fn begin_round(
     .bind(id.subscription.get())
     .bind(i16::from(Lane::of(id.subscription).get()))
     .bind(now)
+    .bind(order.map(OrderKey::get))
     .fetch_optional(pool)
     .await
     .map_err(failed)?;

@@ -1,6 +1,6 @@
 //! Reads columns back into the words of the model.
 
-use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
+use ringback_model::{DeliveryId, EventId, Lane, Ordering, SubscriptionId};
 use ringback_store::{StoreError, Within};
 use serde_json as json;
 
@@ -25,6 +25,14 @@ pub(crate) fn count(number: i16) -> u16 {
 /// A count or status code for a column, which ends at 32 767.
 pub(crate) fn small(number: u16) -> i16 {
     i16::try_from(number).unwrap_or(i16::MAX)
+}
+
+/// Whether a subscription's deliveries keep order.
+pub(crate) fn ordering_of(code: i16) -> Result<Ordering, StoreError> {
+    Ordering::from_code(code).ok_or(StoreError::Corrupt {
+        table: "subscription_versions",
+        column: "ordering",
+    })
 }
 
 /// The application that can be seen; `None` if all can.

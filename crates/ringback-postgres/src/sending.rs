@@ -7,7 +7,7 @@ use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::{
     failure::failed,
-    rows::{from_json, lane},
+    rows::{from_json, lane, ordering_of},
 };
 
 /// See [`ringback_store::Outbox::sending_states`].
@@ -20,7 +20,8 @@ pub(crate) async fn states(
     let rows = sqlx::query(
         r#"
         select s.id, s.app_id, s.lane, s.status, s.deleted_at is not null as deleted, s.version,
-            v.url, v.headers, v.retry, v.timeout_ms, v.max_in_flight, k.secrets, k.ends
+            v.url, v.headers, v.retry, v.timeout_ms, v.max_in_flight, v.rate_per_s,
+            v.ordering, k.secrets, k.ends
         from ringback.subscriptions s
         join ringback.subscription_versions v
             on v.subscription_id = s.id and v.version = s.version
@@ -78,6 +79,8 @@ fn read(row: &PgRow) -> Result<SendingState, StoreError> {
         retry: from_json("subscription_versions", "retry", retry)?,
         timeout_ms: number("timeout_ms")?.unsigned_abs(),
         max_in_flight: u16::try_from(number("max_in_flight")?).unwrap_or(u16::MAX),
+        rate_per_s: row.try_get("rate_per_s").map_err(failed)?,
+        ordering: ordering_of(row.try_get("ordering").map_err(failed)?)?,
         secrets: secrets
             .into_iter()
             .map(Sealed::from_bytes)

@@ -134,7 +134,7 @@ const SETTLE_ALL: &str = r#"
                 >= (r.lane, r.event_id, r.subscription_id)
             and (o.lane, o.event_id, o.subscription_id)
                 <= (r.lane, r.event_id, r.subscription_id)
-        returning r.*
+        returning r.*, o.key_hash
     ), from_retries as (
         delete from ringback.retries q using r
         where not r.in_outbox and r.may_move and r.status <> 1
@@ -159,10 +159,10 @@ const SETTLE_ALL: &str = r#"
         returning r.event_id, r.subscription_id, r.attempts, r.record
     ), waits as (
         insert into ringback.retries
-            (event_id, subscription_id, lane, app_id, type_id, last_code, last_error,
+            (event_id, subscription_id, lane, app_id, type_id, key_hash, last_code, last_error,
              attempts_made, due_at)
-        select event_id, subscription_id, lane, app_id, type_id, last_code, last_error,
-            attempts, due_at
+        select event_id, subscription_id, lane, app_id, type_id, key_hash, last_code,
+            last_error, attempts, due_at
         from from_outbox where status = 1
         on conflict do nothing
     ), settled as (

@@ -27,7 +27,7 @@ macro_rules! columns {
     () => {
         "s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, s.created_at, \
          s.updated_at, v.url, v.event_types, v.headers, v.retry, v.timeout_ms, v.max_in_flight, \
-         v.description, v.labels"
+         v.rate_per_s, v.ordering, v.description, v.labels"
     };
 }
 
@@ -245,6 +245,8 @@ fn apply(config: &mut SubscriptionConfig, change: SubscriptionChange) {
     set(&mut config.retry, change.retry);
     set(&mut config.timeout_ms, change.timeout_ms);
     set(&mut config.max_in_flight, change.max_in_flight);
+    set(&mut config.rate_per_s, change.rate_per_s);
+    set(&mut config.ordering, change.ordering);
     set(&mut config.description, change.description);
     set(&mut config.labels, change.labels);
 }

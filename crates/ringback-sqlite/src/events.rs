@@ -18,7 +18,8 @@ pub(crate) const EXAMINED: u32 = 50_000;
 macro_rules! select {
     ($from:expr) => {
         concat!(
-            "select e.id, e.app_id, t.name, e.external_id, e.labels, e.data from ",
+            "select e.id, e.app_id, t.name, e.external_id, e.labels, e.data, e.ordering_key, \
+             e.deliver_at from ",
             $from,
             " cross join event_types t on t.id = e.type_id "
         )
@@ -199,11 +200,15 @@ fn read(row: &SqliteRow) -> Result<Event, StoreError> {
         .map(|text| Column("events", "labels").json(text))
         .transpose()?;
     let data: Vec<u8> = row.try_get(5).map_err(failed)?;
+    let deliver_at: Option<i64> = row.try_get(7).map_err(failed)?;
+    let deliver_at = deliver_at.map(|at| Column("events", "deliver_at").time(at));
     Ok(Event {
         id: EventId::new(row.try_get(0).map_err(failed)?),
         external_id: row.try_get(3).map_err(failed)?,
         app: AppId::new(row.try_get(1).map_err(failed)?),
         event_type: event_type(row.try_get(2).map_err(failed)?)?,
+        ordering_key: row.try_get(6).map_err(failed)?,
+        deliver_at: deliver_at.transpose()?,
         data: Bytes::from(data),
         labels: labels.unwrap_or_default(),
     })

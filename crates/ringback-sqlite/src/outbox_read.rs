@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, DeliveryId, EventId, Lane, SubscriptionId};
+use ringback_model::{AppId, DeliveryId, EventId, Lane, OrderKey, SubscriptionId};
 use ringback_store::{DueRetry, OutboxKey, Payload, StoreError};
 use sqlx::SqlitePool;
 
@@ -30,8 +30,8 @@ pub(crate) async fn read(
         .iter()
         .map(|(lane, after)| (lane.get(), after.get()))
         .collect();
-    let rows: Vec<(i64, i64, i64)> = sqlx::query_as(
-        "select o.lane, o.event_id, o.subscription_id \
+    let rows: Vec<(i64, i64, i64, Option<i64>)> = sqlx::query_as(
+        "select o.lane, o.event_id, o.subscription_id, o.key_hash \
          from (select value ->> 0 as lane, value ->> 1 as after from json_each(?1)) c \
          cross join outbox o on o.lane = c.lane and o.event_id > c.after \
          and o.event_id <= coalesce((select x.event_id from outbox x \
@@ -45,7 +45,7 @@ pub(crate) async fn read(
     .await
     .map_err(failed)?;
     rows.into_iter()
-        .map(|(lane, event, subscription)| key(lane, event, subscription))
+        .map(|(lane, event, subscription, order)| key(lane, event, subscription, order))
         .collect()
 }
 
@@ -112,7 +112,7 @@ pub(crate) async fn waiting(
     rows.into_iter().map(read).collect()
 }
 
-type Due = (i64, i64, i64, i64, i64, i64);
+type Due = (i64, i64, i64, Option<i64>, i64, i64, i64);
 
 /// See [`ringback_store::Outbox::due`].
 pub(crate) async fn due(
@@ -126,7 +126,8 @@ pub(crate) async fn due(
         .map(|(lane, id)| (lane.get(), id.get()))
         .collect();
     let rows: Vec<Due> = sqlx::query_as(
-        "select r.lane, r.event_id, r.subscription_id, r.attempts_made, r.round_start, r.due_at \
+        "select r.lane, r.event_id, r.subscription_id, r.key_hash, r.attempts_made, \
+         r.round_start, r.due_at \
          from (select value ->> 0 as lane, value ->> 1 as id from json_each(?1)) s \
          cross join retries r on r.subscription_id = s.id and r.event_id in ( \
              select x.event_id from retries x indexed by retries_due \
@@ -144,19 +145,29 @@ pub(crate) async fn due(
 }
 
 fn read_due(row: Due) -> Result<DueRetry, StoreError> {
-    let (lane, event, subscription, attempts_made, round_start, due_at) = row;
+    let (lane, event, subscription, order, attempts_made, round_start, due_at) = row;
     let column = |name| Column("retries", name);
-    let OutboxKey { lane, delivery } = key(lane, event, subscription)?;
+    let OutboxKey {
+        lane,
+        delivery,
+        order,
+    } = key(lane, event, subscription, order)?;
     Ok(DueRetry {
         lane,
         delivery,
+        order,
         attempts_made: column("attempts_made").number(attempts_made)?,
         round_start: column("round_start").number(round_start)?,
         due_at: column("due_at").time(due_at)?,
     })
 }
 
-fn key(lane: i64, event: i64, subscription: i64) -> Result<OutboxKey, StoreError> {
+fn key(
+    lane: i64,
+    event: i64,
+    subscription: i64,
+    order: Option<i64>,
+) -> Result<OutboxKey, StoreError> {
     let delivery = DeliveryId {
         event: EventId::new(event),
         subscription: SubscriptionId::new(subscription),
@@ -164,5 +175,6 @@ fn key(lane: i64, event: i64, subscription: i64) -> Result<OutboxKey, StoreError
     Ok(OutboxKey {
         lane: Column("outbox", "lane").lane(lane)?,
         delivery,
+        order: order.map(OrderKey::new),
     })
 }

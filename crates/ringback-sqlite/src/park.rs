@@ -13,13 +13,14 @@ create temporary table parking (
     event_id        integer not null,
     subscription_id integer not null,
     app_id          integer not null,
-    type_id         integer not null
+    type_id         integer not null,
+    key_hash        integer
 ) strict";
 
 /// Takes those that are there, in lanes that the lease owns.
 static FILL: RowStatement = RowStatement::new(
     "insert into temp.parking \
-     select o.lane, o.event_id, o.subscription_id, e.app_id, e.type_id from",
+     select o.lane, o.event_id, o.subscription_id, e.app_id, e.type_id, o.key_hash from",
     5,
     "k cross join outbox o on o.lane = k.column1 and o.event_id = k.column2 \
      and o.subscription_id = k.column3 \
@@ -28,8 +29,9 @@ static FILL: RowStatement = RowStatement::new(
 );
 
 const MOVE: &str = "insert or ignore into retries \
-     (subscription_id, event_id, lane, app_id, type_id, attempts_made, due_at) \
-     select subscription_id, event_id, lane, app_id, type_id, 0, ?1 from temp.parking; \
+     (subscription_id, event_id, lane, app_id, type_id, key_hash, attempts_made, due_at) \
+     select subscription_id, event_id, lane, app_id, type_id, key_hash, 0, ?1 \
+     from temp.parking; \
      delete from outbox where (lane, event_id, subscription_id) in \
      (select lane, event_id, subscription_id from temp.parking); \
      delete from temp.parking";

@@ -1,7 +1,7 @@
 //! Sends deliveries again, and withdraws them.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{DeliveryId, DeliveryStatus, SubscriptionStatus};
+use ringback_model::{DeliveryId, DeliveryStatus, OrderKey, Ordering, SubscriptionStatus};
 use ringback_store::{CancelOutcome, Delivery, ReplayOutcome, StoreError, Within};
 use sqlx::SqliteConnection;
 
@@ -85,10 +85,11 @@ async fn begin_round(
     id: DeliveryId,
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
+    let order = order_of(&mut *connection, id).await?;
     let begun = sqlx::query(
-        "insert into retries (subscription_id, event_id, lane, app_id, type_id, last_code, \
-         last_error, attempts_made, round_start, due_at) \
-         select d.subscription_id, d.event_id, s.lane, d.app_id, d.type_id, d.last_code, \
+        "insert into retries (subscription_id, event_id, lane, app_id, type_id, key_hash, \
+         last_code, last_error, attempts_made, round_start, due_at) \
+         select d.subscription_id, d.event_id, s.lane, d.app_id, d.type_id, ?4, d.last_code, \
          d.last_error, d.attempts, d.attempts, ?3 \
          from deliveries d join subscriptions s on s.id = d.subscription_id \
          join events e on e.id = d.event_id where d.event_id = ?1 and d.subscription_id = ?2",
@@ -96,6 +97,7 @@ async fn begin_round(
     .bind(id.event.get())
     .bind(id.subscription.get())
     .bind(now.timestamp_millis())
+    .bind(order.map(OrderKey::get))
     .execute(&mut *connection)
     .await
     .map_err(failed)?;
@@ -114,6 +116,30 @@ async fn begin_round(
     .await
     .map_err(failed)?;
     Ok(true)
+}
+
+/// Where a delivery stands in its subscription's order, if that keeps one now.
+async fn order_of(
+    connection: &mut SqliteConnection,
+    id: DeliveryId,
+) -> Result<Option<OrderKey>, StoreError> {
+    let row: Option<(Option<String>, i64)> = sqlx::query_as(
+        "select e.ordering_key, v.ordering from events e \
+         cross join subscriptions s on s.id = ?2 \
+         cross join subscription_versions v \
+             on v.subscription_id = s.id and v.version = s.version \
+         where e.id = ?1",
+    )
+    .bind(id.event.get())
+    .bind(id.subscription.get())
+    .fetch_optional(connection)
+    .await
+    .map_err(failed)?;
+    let Some((key, code)) = row else {
+        return Ok(None);
+    };
+    let ordering = Column("subscription_versions", "ordering").word(code, Ordering::from_code)?;
+    Ok(OrderKey::of(ordering, key.as_deref()))
 }
 
 /// Moves a live row to the settled ones.

@@ -1,6 +1,6 @@
 //! What an application's events have to be matched with.
 
-use ringback_model::{AppId, SubscriptionId, SubscriptionStatus};
+use ringback_model::{AppId, Ordering, SubscriptionId, SubscriptionStatus};
 use ringback_store::{AppRef, AppRoutes, Route, StoreError};
 use sqlx::SqlitePool;
 
@@ -13,6 +13,7 @@ type Row = (
     Option<i64>,
     Option<i64>,
     Option<String>,
+    Option<i64>,
 );
 
 /// See [`ringback_store::Accept::routes`]. One statement, so that the version and the
@@ -23,7 +24,7 @@ pub(crate) async fn routes(
 ) -> Result<Option<AppRoutes>, StoreError> {
     let (id, slug) = app_key(app);
     let rows: Vec<Row> = sqlx::query_as(
-        "select a.id, a.version, s.id, s.lane, s.status, v.event_types \
+        "select a.id, a.version, s.id, s.lane, s.status, v.event_types, v.ordering \
          from apps a \
          left join subscriptions s on s.app_id = a.id and s.deleted_at is null \
              and s.kind = 'standard' and s.status <> 2 \
@@ -48,14 +49,16 @@ pub(crate) async fn routes(
 }
 
 fn route(row: Row) -> Result<Option<Route>, StoreError> {
-    let (_, _, Some(subscription), Some(lane), Some(status), Some(event_types)) = row else {
+    let (_, _, Some(id), Some(lane), Some(status), Some(event_types), Some(ordering)) = row else {
         return Ok(None);
     };
+    let version = |name| Column("subscription_versions", name);
     let status = Column("subscriptions", "status").word(status, SubscriptionStatus::from_code)?;
     Ok(Some(Route {
-        subscription: SubscriptionId::new(subscription),
+        subscription: SubscriptionId::new(id),
         lane: Column("subscriptions", "lane").lane(lane)?,
-        event_types: Column("subscription_versions", "event_types").json(&event_types)?,
+        event_types: version("event_types").json(&event_types)?,
+        ordering: version("ordering").word(ordering, Ordering::from_code)?,
         held: status == SubscriptionStatus::Paused,
     }))
 }

@@ -1,7 +1,7 @@
 //! What is needed to send to a subscription.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, SubscriptionId, SubscriptionStatus};
+use ringback_model::{AppId, Ordering, SubscriptionId, SubscriptionStatus};
 use ringback_store::{Sealed, SendingState, StoreError};
 use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 
@@ -21,7 +21,8 @@ pub(crate) async fn sending_states(
     // One row per secret, newest first.
     let rows = sqlx::query(
         "select s.id, s.app_id, s.lane, s.status, s.deleted_at is not null, s.version, v.url, \
-         v.headers, v.retry, v.timeout_ms, v.max_in_flight, k.secret, k.expires_at \
+         v.headers, v.retry, v.timeout_ms, v.max_in_flight, k.secret, k.expires_at, \
+         v.rate_per_s, v.ordering \
          from subscriptions s \
          join subscription_versions v on v.subscription_id = s.id and v.version = s.version \
          left join subscription_secrets k on k.subscription_id = s.id \
@@ -81,6 +82,9 @@ fn read(row: &SqliteRow) -> Result<SendingState, StoreError> {
         retry: version("retry").json(row.try_get(8).map_err(failed)?)?,
         timeout_ms: version("timeout_ms").number(row.try_get(9).map_err(failed)?)?,
         max_in_flight: version("max_in_flight").number(row.try_get(10).map_err(failed)?)?,
+        rate_per_s: row.try_get(13).map_err(failed)?,
+        ordering: version("ordering")
+            .word(row.try_get(14).map_err(failed)?, Ordering::from_code)?,
         secrets: Vec::new(),
     })
 }

@@ -104,11 +104,13 @@ const MOVE_ANY: &str = concat!(
      from temp.settling s left join retries r on s.attempts_made is not null \
      and r.subscription_id = s.subscription_id and r.event_id = s.event_id \
      where s.moves and s.next <> 1; \
-     insert into retries as r (subscription_id, event_id, lane, app_id, type_id, last_code, \
-     last_error, attempts_made, round_start, due_at) \
-     select subscription_id, event_id, lane, app_id, type_id, code, error, \
-     coalesce(number, attempts_made, 0), coalesce(round_start, 0), at \
-     from temp.settling where moves and next = 1 \
+     insert into retries as r (subscription_id, event_id, lane, app_id, type_id, key_hash, \
+     last_code, last_error, attempts_made, round_start, due_at) \
+     select s.subscription_id, s.event_id, s.lane, s.app_id, s.type_id, \
+     (select o.key_hash from outbox o where o.lane = s.lane and o.event_id = s.event_id \
+     and o.subscription_id = s.subscription_id), s.code, s.error, \
+     coalesce(s.number, s.attempts_made, 0), coalesce(s.round_start, 0), s.at \
+     from temp.settling s where s.moves and s.next = 1 \
      on conflict (subscription_id, event_id) do update set due_at = excluded.due_at, \
      last_code = iif(r.attempts_made < excluded.attempts_made, excluded.last_code, r.last_code), \
      last_error = iif(r.attempts_made < excluded.attempts_made, excluded.last_error, r.last_error), \

@@ -1,7 +1,7 @@
 //! Subscriptions, and what their owners chose.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, Lane, SubscriptionId, SubscriptionStatus};
+use ringback_model::{AppId, Lane, Ordering, SubscriptionId, SubscriptionStatus};
 use ringback_store::{
     Changed, NewSubscription, Sealed, StoreError, Subscription, SubscriptionChange,
     SubscriptionConfig, SubscriptionKind, Within,
@@ -20,7 +20,7 @@ macro_rules! select {
         concat!(
             "select s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, \
              s.created_at, s.updated_at, v.url, v.event_types, v.headers, v.retry, \
-             v.timeout_ms, v.max_in_flight, v.description, v.labels \
+             v.timeout_ms, v.max_in_flight, v.description, v.labels, v.rate_per_s, v.ordering \
              from subscriptions s join subscription_versions v \
              on v.subscription_id = s.id and v.version = s.version \
              where s.deleted_at is null and ",
@@ -130,8 +130,8 @@ async fn write_version(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into subscription_versions (subscription_id, version, url, event_types, headers, \
-         retry, timeout_ms, max_in_flight, description, labels, created_at) \
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         retry, timeout_ms, max_in_flight, description, labels, created_at, rate_per_s, ordering) \
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.get())
     .bind(version)
@@ -144,6 +144,8 @@ async fn write_version(
     .bind(&config.description)
     .bind(json(&config.labels))
     .bind(now.timestamp_millis())
+    .bind(config.rate_per_s)
+    .bind(config.ordering.code())
     .execute(connection)
     .await
     .map(drop)
@@ -158,6 +160,8 @@ fn changed(config: SubscriptionConfig, change: SubscriptionChange) -> Subscripti
         retry: change.retry.unwrap_or(config.retry),
         timeout_ms: change.timeout_ms.unwrap_or(config.timeout_ms),
         max_in_flight: change.max_in_flight.unwrap_or(config.max_in_flight),
+        rate_per_s: change.rate_per_s.unwrap_or(config.rate_per_s),
+        ordering: change.ordering.unwrap_or(config.ordering),
         description: change.description.unwrap_or(config.description),
         labels: change.labels.unwrap_or(config.labels),
     }
@@ -204,6 +208,9 @@ fn read_config(row: &SqliteRow) -> Result<SubscriptionConfig, StoreError> {
         retry: version("retry").json(row.try_get(12).map_err(failed)?)?,
         timeout_ms: version("timeout_ms").number(row.try_get(13).map_err(failed)?)?,
         max_in_flight: version("max_in_flight").number(row.try_get(14).map_err(failed)?)?,
+        rate_per_s: row.try_get(17).map_err(failed)?,
+        ordering: version("ordering")
+            .word(row.try_get(18).map_err(failed)?, Ordering::from_code)?,
         description: row.try_get(15).map_err(failed)?,
         labels: version("labels").json(row.try_get(16).map_err(failed)?)?,
     })

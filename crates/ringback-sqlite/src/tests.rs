@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, path::Path};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, AttemptError, DeliveryId, DeliveryStatus, EventId, Lane, SubscriptionId,
+    AppId, AttemptError, DeliveryId, DeliveryStatus, EventId, Lane, Ordering, SubscriptionId,
 };
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, AppRef, CreatedApp, DeliveryFilter, EventFilter, History,
@@ -63,6 +63,8 @@ fn new_subscription(id: SubscriptionId) -> NewSubscription {
             retry: Default::default(),
             timeout_ms: 15_000,
             max_in_flight: 10,
+            rate_per_s: None,
+            ordering: Ordering::None,
             description: String::new(),
             labels: Default::default(),
         },
@@ -75,6 +77,7 @@ fn item(id: i64, version: i64, to: &[(Lane, SubscriptionId)]) -> AcceptItem {
     let deliver = |&(lane, subscription): &(Lane, SubscriptionId)| NewDelivery {
         subscription,
         lane,
+        order: None,
         held: false,
     };
     let event = NewEvent {
@@ -85,6 +88,8 @@ fn item(id: i64, version: i64, to: &[(Lane, SubscriptionId)]) -> AcceptItem {
         data: Bytes::from_static(b"{}"),
         labels: Default::default(),
         traceparent: None,
+        ordering_key: None,
+        deliver_at: None,
         external: None,
         deliveries: to.iter().map(deliver).collect(),
     };

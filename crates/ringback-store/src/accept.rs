@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventId, EventType, EventTypePattern, KeyId, Lane, Slug, SubscriptionId,
+    AppId, EventId, EventType, EventTypePattern, KeyId, Lane, OrderKey, Ordering, Slug,
+    SubscriptionId,
 };
 
 use crate::StoreError;
@@ -23,8 +24,8 @@ pub trait Accept: Send + Sync {
     /// An item is only written while [`NewEvent::app_version`] is still the version of
     /// each of its applications, so what was subscribed before misses nothing.
     ///
-    /// A delivery goes to the outbox, or, if it is `held`, straight to the retries,
-    /// due at `now`.
+    /// A delivery goes to the outbox; if it is `held`, or its event's `deliver_at` is to
+    /// come, straight to the retries, due at `now` or then.
     ///
     /// Items with the same keys at the same time wait for the first: one is
     /// accepted, the others are its duplicates.
@@ -72,6 +73,8 @@ pub struct Route {
     pub lane: Lane,
     /// Which events it wants: those that any pattern matches.
     pub event_types: Vec<EventTypePattern>,
+    /// Whether its deliveries keep the order of their events.
+    pub ordering: Ordering,
     /// It is paused: its deliveries are made, and wait.
     pub held: bool,
 }
@@ -102,10 +105,23 @@ pub struct NewEvent {
     pub labels: BTreeMap<String, String>,
     /// The producer's trace context, as it came.
     pub traceparent: Option<String>,
+    /// Events with the same one keep their order where a subscription asks for it.
+    pub ordering_key: Option<String>,
+    /// Not to be sent before.
+    pub deliver_at: Option<DateTime<Utc>>,
     /// The producer's own id, at most one event per application and id.
     pub external: Option<ExternalId>,
     /// One per matching subscription, active or paused.
     pub deliveries: Vec<NewDelivery>,
+}
+
+impl NewEvent {
+    /// When a delivery is due that waits in the retries from the beginning; `None` for
+    /// one that goes to the outbox.
+    pub fn waits_until(&self, delivery: &NewDelivery, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let later = self.deliver_at.filter(|at| *at > now);
+        later.or(delivery.held.then_some(now))
+    }
 }
 
 /// A producer's own id of an event, and what it came with.
@@ -137,6 +153,8 @@ pub struct NewDelivery {
     pub subscription: SubscriptionId,
     /// The subscription's lane.
     pub lane: Lane,
+    /// Of the event's ordering key, if the subscription keeps order.
+    pub order: Option<OrderKey>,
     /// The subscription is paused.
     pub held: bool,
 }

@@ -91,6 +91,10 @@ pub struct Event {
     pub app: AppId,
     /// Its type.
     pub event_type: EventType,
+    /// See [`crate::NewEvent::ordering_key`].
+    pub ordering_key: Option<String>,
+    /// See [`crate::NewEvent::deliver_at`].
+    pub deliver_at: Option<DateTime<Utc>>,
     /// JSON, byte for byte as the producer gave it.
     pub data: Bytes,
     /// Searchable names and values.

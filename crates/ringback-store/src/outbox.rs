@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, AttemptError, DeadReason, DeliveryId, EventId, EventType, Lane, RetrySpec,
-    SubscriptionId, SubscriptionStatus,
+    AppId, AttemptError, DeadReason, DeliveryId, EventId, EventType, Lane, OrderKey, Ordering,
+    RetrySpec, SubscriptionId, SubscriptionStatus,
 };
 
 use crate::{NodeLease, Sealed, StoreError};
@@ -106,6 +106,8 @@ pub struct OutboxKey {
     pub lane: Lane,
     /// Event and subscription.
     pub delivery: DeliveryId,
+    /// Of the event's ordering key, if the subscription kept order when it was accepted.
+    pub order: Option<OrderKey>,
 }
 
 /// An event, as far as sending needs it.
@@ -130,6 +132,8 @@ pub struct DueRetry {
     pub lane: Lane,
     /// Event and subscription.
     pub delivery: DeliveryId,
+    /// See [`OutboxKey::order`].
+    pub order: Option<OrderKey>,
     /// Attempts that have ended, over all rounds.
     pub attempts_made: u16,
     /// The attempt after which the schedule started afresh.
@@ -163,6 +167,10 @@ pub struct SendingState {
     pub timeout_ms: u32,
     /// How many attempts may be under way at once.
     pub max_in_flight: u16,
+    /// How many attempts may begin in a second; `None` if there is no limit.
+    pub rate_per_s: Option<f64>,
+    /// Whether deliveries keep the order of their events.
+    pub ordering: Ordering,
     /// Live signing secrets, newest first, each with its end, sealed for
     /// `secret:{subscription id}`.
     pub secrets: Vec<(Sealed, Option<DateTime<Utc>>)>,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventTypePattern, KeyId, Lane, RetrySpec, Scopes, Slug, SubscriptionId,
+    AppId, EventTypePattern, KeyId, Lane, Ordering, RetrySpec, Scopes, Slug, SubscriptionId,
     SubscriptionStatus,
 };
 
@@ -281,6 +281,10 @@ pub struct SubscriptionConfig {
     pub timeout_ms: u32,
     /// How many attempts may be under way at once.
     pub max_in_flight: u16,
+    /// How many attempts may begin in a second; `None` if there is no limit.
+    pub rate_per_s: Option<f64>,
+    /// Whether deliveries keep the order of their events.
+    pub ordering: Ordering,
     /// For people.
     pub description: String,
     /// The owner's own notes.
@@ -317,6 +321,10 @@ pub struct SubscriptionChange {
     pub timeout_ms: Option<u32>,
     /// See [`SubscriptionConfig::max_in_flight`].
     pub max_in_flight: Option<u16>,
+    /// See [`SubscriptionConfig::rate_per_s`]; the inner `None` removes the limit.
+    pub rate_per_s: Option<Option<f64>>,
+    /// See [`SubscriptionConfig::ordering`].
+    pub ordering: Option<Ordering>,
     /// See [`SubscriptionConfig::description`].
     pub description: Option<String>,
     /// See [`SubscriptionConfig::labels`]; replaces all of them.

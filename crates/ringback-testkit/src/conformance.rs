@@ -23,6 +23,7 @@ pub mod lanes;
 pub mod late;
 pub mod lists;
 pub mod maintain;
+pub mod order;
 pub mod outbox;
 pub mod replay;
 pub mod requests;
@@ -128,6 +129,14 @@ macro_rules! conformance_cases {
                 a_request_that_never_finished_is_forgotten_after_a_minute
                 an_answered_request_is_not_forgotten_after_a_minute
                 one_of_twenty_callers_is_told_to_do_it
+            }
+            order {
+                a_row_keeps_its_place_in_the_order_wherever_it_moves
+                without_order_no_key_is_kept
+                routes_and_senders_see_order_and_rate
+                what_is_to_come_later_waits_until_then
+                a_time_that_has_passed_is_no_reason_to_wait
+                what_is_held_is_due_when_it_was_to_be_delivered
             }
             outbox {
                 a_lane_is_read_oldest_first_from_its_cursor

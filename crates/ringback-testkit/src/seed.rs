@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, AttemptError, DeliveryId, EventId, EventTypePattern, KeyId, Lane, NodeId, RetrySpec,
-    SubscriptionId,
+    AppId, AttemptError, DeliveryId, EventId, EventTypePattern, KeyId, Lane, NodeId, OrderKey,
+    Ordering, RetrySpec, SubscriptionId,
 };
 use ringback_store::{
     AcceptItem, AcceptOutcome, Accepted, AppRef, AttemptAnswer, AttemptRecord, CreatedApp,
@@ -116,6 +116,8 @@ pub fn config(url: &str) -> SubscriptionConfig {
         retry: RetrySpec::default(),
         timeout_ms: 15_000,
         max_in_flight: 10,
+        rate_per_s: None,
+        ordering: Ordering::None,
         description: String::new(),
         labels: BTreeMap::new(),
     }
@@ -178,6 +180,7 @@ pub async fn new_event(
         .map(|route| NewDelivery {
             subscription: route.subscription,
             lane: route.lane,
+            order: OrderKey::of(route.ordering, None),
             held: route.held,
         })
         .collect();
@@ -189,6 +192,8 @@ pub async fn new_event(
         data: Bytes::from_static(br#"{"id":"1042","total":1.10}"#),
         labels: BTreeMap::new(),
         traceparent: None,
+        ordering_key: None,
+        deliver_at: None,
         external: None,
         deliveries,
     }

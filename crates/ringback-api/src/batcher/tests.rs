@@ -176,6 +176,7 @@ fn item_of(events: usize, deliveries: &[(i64, bool)], bytes: usize) -> AcceptIte
     let delivery = |&(id, held): &(i64, bool)| NewDelivery {
         subscription: SubscriptionId::new(id),
         lane: Lane::of(SubscriptionId::new(id)),
+        order: None,
         held,
     };
     let event = NewEvent {
@@ -186,6 +187,8 @@ fn item_of(events: usize, deliveries: &[(i64, bool)], bytes: usize) -> AcceptIte
         data: Bytes::from(vec![b' '; bytes]),
         labels: BTreeMap::new(),
         traceparent: None,
+        ordering_key: None,
+        deliver_at: None,
         external: None,
         deliveries: deliveries.iter().map(delivery).collect(),
     };
@@ -283,7 +286,8 @@ async fn what_this_process_sends_is_handed_over_and_other_lanes_get_one_hint() {
             keys,
             [OutboxKey {
                 lane: ours,
-                delivery
+                delivery,
+                order: None,
             }]
         );
     }

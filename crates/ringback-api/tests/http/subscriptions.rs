@@ -26,7 +26,7 @@ async fn a_subscription_has_every_field_and_shows_its_secret_once() {
         "payload_filter": null, "headers": { "X-Env": "prod", "x-api-key": "canary" },
         "description": "d", "labels": { "a": "b" },
         "retry": { "schedule_s": [1, 5] }, "timeout_s": 1.5, "max_in_flight": 3,
-        "rate_per_s": null, "ordering": "none",
+        "rate_per_s": 2.5, "ordering": "fifo",
     });
     let created = service
         .post(PATH, body)
@@ -43,7 +43,7 @@ async fn a_subscription_has_every_field_and_shows_its_secret_once() {
         "event_types": ["order.*", "refund.created"], "payload_filter": null,
         "headers": { "x-env": "prod", "x-api-key": "***" }, "description": "d",
         "labels": { "a": "b" }, "retry": { "schedule_s": [1.0, 5.0] }, "timeout_s": 1.5,
-        "max_in_flight": 3, "rate_per_s": null, "ordering": "none", "status": "active",
+        "max_in_flight": 3, "rate_per_s": 2.5, "ordering": "fifo", "status": "active",
         "status_reason": null, "health": null,
         "created_at": "2026-01-05T09:00:00.000Z", "updated_at": "2026-01-05T09:00:00.000Z",
     });
@@ -160,8 +160,8 @@ async fn what_cannot_be_is_refused_at_its_place() {
             "/payload_filter",
             "unknown_field",
         ),
-        (json!({ "rate_per_s": 5 }), "/rate_per_s", "unknown_field"),
-        (json!({ "ordering": "fifo" }), "/ordering", "unknown_field"),
+        (json!({ "rate_per_s": 0 }), "/rate_per_s", "out_of_range"),
+        (json!({ "ordering": "lifo" }), "/ordering", "bad_ordering"),
         (json!({ "colour": "red" }), "/colour", "unknown_field"),
     ];
     let existing = create(&service, json!({ "url": "https://r.example/" })).await;

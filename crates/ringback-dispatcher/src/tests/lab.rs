@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::{
-    AppId, DeliveryId, DeliveryStatus, EventId, IdGenerator, Lane, NodeId, RetrySpec,
-    SubscriptionId,
+    AppId, DeliveryId, DeliveryStatus, EventId, IdGenerator, Lane, NodeId, OrderKey, Ordering,
+    RetrySpec, SubscriptionId,
 };
 use ringback_sqlite::{SqliteOptions, SqliteStore};
 use ringback_store::{
@@ -142,6 +142,8 @@ impl Lab {
             retry,
             timeout_ms: 15_000,
             max_in_flight,
+            rate_per_s: None,
+            ordering: Ordering::None,
             description: String::new(),
             labels: BTreeMap::new(),
         };
@@ -176,6 +178,7 @@ impl Lab {
         let deliveries = routes.routes.iter().map(|route| NewDelivery {
             subscription: route.subscription,
             lane: route.lane,
+            order: OrderKey::of(route.ordering, None),
             held: route.held,
         });
         let event = NewEvent {
@@ -186,6 +189,8 @@ impl Lab {
             data: Bytes::from_static(br#"{"total": 1.10}"#),
             labels: BTreeMap::new(),
             traceparent: None,
+            ordering_key: None,
+            deliver_at: None,
             external: None,
             deliveries: deliveries.collect(),
         };
@@ -196,6 +201,7 @@ impl Lab {
                 event: event.id,
                 subscription: delivery.subscription,
             },
+            order: delivery.order,
         });
         let payload = Payload {
             event: event.id,

@@ -49,6 +49,7 @@ async fn a_read_that_comes_back_after_the_settling_brings_nothing_back() {
             event,
             subscription,
         },
+        order: None,
     };
     node.hand_over.offer(payload, vec![key]);
     lab.until_status(event, subscription, DeliveryStatus::Delivered)

@@ -76,8 +76,8 @@ pub(crate) async fn write(
     let answer = if atomic {
         let wanted = plans.iter().map(|plan| plan.keys.len()).sum();
         let keys = bind_keys(sqlx::query(WRITE_KEYS), plans, batch.now);
-        let rest = rows.bind_more(rows.bind(WRITE_ALL), batch.now);
-        let rest = bind_keys(rest, &[], batch.now);
+        let rest = rows.bind_more(rows.bind(WRITE_ALL));
+        let rest = rows.bind_order(bind_keys(rest, &[], batch.now));
         transact_once(&store.pool, move |tx| {
             keys_then_rest(tx, keys, wanted, rest)
         })
@@ -87,8 +87,8 @@ pub(crate) async fn write(
             &store.accept.fetch(rows.bind(WRITE_PLAIN)).await?,
         )?)
     } else {
-        let all = rows.bind_more(rows.bind(WRITE_ALL), batch.now);
-        let all = bind_keys(all, plans, batch.now);
+        let all = rows.bind_more(rows.bind(WRITE_ALL));
+        let all = rows.bind_order(bind_keys(all, plans, batch.now));
         Some(Answer::of(&store.accept.fetch(all).await?)?)
     };
     let fate = |(number, plan): (usize, &Plan)| match &answer {

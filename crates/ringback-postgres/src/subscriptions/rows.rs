@@ -7,7 +7,7 @@ use sqlx::{Row, postgres::PgRow};
 
 use crate::{
     failure::failed,
-    rows::{from_json, lane, to_json},
+    rows::{from_json, lane, ordering_of, to_json},
     transaction::Tx,
 };
 
@@ -22,8 +22,8 @@ pub(super) async fn insert_version(
         r#"
         insert into ringback.subscription_versions
             (subscription_id, version, url, event_types, headers, retry, timeout_ms,
-             max_in_flight, description, labels, created_at)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+             max_in_flight, description, labels, created_at, rate_per_s, ordering)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
         "#,
     )
     .bind(subscription.id.get())
@@ -37,6 +37,8 @@ pub(super) async fn insert_version(
     .bind(&config.description)
     .bind(to_json(&config.labels))
     .bind(now)
+    .bind(config.rate_per_s)
+    .bind(config.ordering.code())
     .execute(&mut **tx)
     .await
     .map_err(failed)?;
@@ -89,6 +91,8 @@ fn read_config(row: &PgRow) -> Result<SubscriptionConfig, StoreError> {
         retry: from_json(TABLE, "retry", text("retry")?)?,
         timeout_ms: number("timeout_ms")?.unsigned_abs(),
         max_in_flight: u16::try_from(number("max_in_flight")?).unwrap_or(u16::MAX),
+        rate_per_s: row.try_get("rate_per_s").map_err(failed)?,
+        ordering: ordering_of(row.try_get("ordering").map_err(failed)?)?,
         description: text("description")?.to_owned(),
         labels: from_json(TABLE, "labels", text("labels")?)?,
     })

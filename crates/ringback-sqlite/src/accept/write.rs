@@ -1,29 +1,30 @@
 //! Writes accepted events, their deliveries and their keys.
 
 use chrono::{DateTime, Utc};
-use ringback_store::{NewDelivery, NewEvent, StoreError};
+use ringback_model::OrderKey;
+use ringback_store::{NewEvent, StoreError};
 use sqlx::{Arguments, SqliteConnection};
 
 use super::judge::ToWrite;
 use crate::{columns::labels_text, rows::RowStatement};
 
 static EVENTS: RowStatement = RowStatement::new(
-    "insert into events (id, app_id, type_id, external_id, traceparent, labels, data) \
-     select * from",
-    7,
+    "insert into events (id, app_id, type_id, external_id, traceparent, labels, data, \
+     ordering_key, deliver_at) select * from",
+    9,
     "where column1 is not null",
 );
 
 static OUTBOX: RowStatement = RowStatement::new(
-    "insert into outbox (lane, event_id, subscription_id) select * from",
-    3,
+    "insert into outbox (lane, event_id, subscription_id, key_hash) select * from",
+    4,
     "where column1 is not null",
 );
 
 static HELD: RowStatement = RowStatement::new(
-    "insert into retries (subscription_id, event_id, lane, app_id, type_id, due_at, attempts_made) \
-     select *, 0 from",
-    6,
+    "insert into retries (subscription_id, event_id, lane, app_id, type_id, due_at, key_hash, \
+     attempts_made) select *, 0 from",
+    7,
     "where column1 is not null",
 );
 
@@ -48,7 +49,6 @@ pub(super) async fn write(
     to_write: &ToWrite<'_>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let now = now.timestamp_millis();
     let events = &to_write.events;
     write_events(connection, events).await?;
 
@@ -58,32 +58,33 @@ pub(super) async fn write(
             .flat_map(|event| event.0.deliveries.iter().map(move |to| (event, to)))
     };
     let outbox: Vec<_> = deliveries()
-        .filter(|(_, to)| !to.held)
-        .map(|((event, _), to)| key(event, to))
+        .filter(|((event, _), to)| event.waits_until(to, now).is_none())
+        .map(|((event, _), to)| (event.id, to))
         .collect();
     OUTBOX
-        .run(connection, &outbox, |(lane, event, subscription), row| {
-            row.add(*lane)?;
-            row.add(*event)?;
-            row.add(*subscription)
+        .run(connection, &outbox, |(event, to), row| {
+            row.add(i64::from(to.lane.get()))?;
+            row.add(event.get())?;
+            row.add(to.subscription.get())?;
+            row.add(to.order.map(OrderKey::get))
         })
         .await?;
 
     let held: Vec<_> = deliveries()
-        .filter(|(_, to)| to.held)
-        .map(|(event, to)| (event, to, now))
+        .filter_map(|(event, to)| Some((event, to, event.0.waits_until(to, now)?)))
         .collect();
-    HELD.run(connection, &held, |((event, type_id), to, now), row| {
+    HELD.run(connection, &held, |((event, type_id), to, due_at), row| {
         row.add(to.subscription.get())?;
         row.add(event.id.get())?;
         row.add(i64::from(to.lane.get()))?;
         row.add(event.app.get())?;
         row.add(*type_id)?;
-        row.add(*now)
+        row.add(due_at.timestamp_millis())?;
+        row.add(to.order.map(OrderKey::get))
     })
     .await?;
     write_labels(connection, events).await?;
-    write_keys(connection, to_write, now).await
+    write_keys(connection, to_write, now.timestamp_millis()).await
 }
 
 async fn write_events(
@@ -99,7 +100,9 @@ async fn write_events(
             row.add(event.external.as_ref().map(|external| &*external.id))?;
             row.add(event.traceparent.as_deref())?;
             row.add(labels_text(&event.labels))?;
-            row.add(&*event.data)
+            row.add(&*event.data)?;
+            row.add(event.ordering_key.as_deref())?;
+            row.add(event.deliver_at.map(|at| at.timestamp_millis()))
         })
         .await
 }
@@ -146,12 +149,4 @@ async fn write_keys(
         },
     )
     .await
-}
-
-fn key(event: &NewEvent, to: &NewDelivery) -> (i64, i64, i64) {
-    (
-        i64::from(to.lane.get()),
-        event.id.get(),
-        to.subscription.get(),
-    )
 }

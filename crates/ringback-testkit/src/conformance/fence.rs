@@ -121,6 +121,7 @@ pub async fn a_deposed_owner_parks_nothing(store: &TestStore) {
         let key = OutboxKey {
             lane: subscription.lane,
             delivery: seed::delivery(event, &subscription),
+            order: None,
         };
         store.park(&deposed, &[key], START).await.unwrap();
         assert_eq!(seed::outbox(store).await, [key], "{way:?}");

@@ -267,6 +267,7 @@ pub async fn parked_rows_wait_in_the_retries(store: &TestStore) {
     let key = |event| OutboxKey {
         lane: scene.subscription.lane,
         delivery: scene.delivery(event),
+        order: None,
     };
     let due_at = START + TimeDelta::minutes(2);
     for _ in 0..2 {

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use chrono::TimeDelta;
 use ringback_model::{
-    AppId, EventTypePattern, Lane, RetryPreset, RetrySpec, SubscriptionId, SubscriptionStatus,
+    AppId, EventTypePattern, Lane, Ordering, RetryPreset, RetrySpec, SubscriptionId,
+    SubscriptionStatus,
 };
 use ringback_store::{
     Changed, Sealed, Subscription, SubscriptionChange, SubscriptionConfig, SubscriptionKind, Within,
@@ -168,6 +169,8 @@ pub async fn an_update_can_change_everything(store: &TestStore) {
         retry: Some(full.retry.clone()),
         timeout_ms: Some(full.timeout_ms),
         max_in_flight: Some(full.max_in_flight),
+        rate_per_s: Some(full.rate_per_s),
+        ordering: Some(full.ordering),
         description: Some(full.description.clone()),
         labels: Some(full.labels.clone()),
     };
@@ -265,6 +268,8 @@ fn full_config() -> SubscriptionConfig {
         retry: RetrySpec::ScheduleS(vec![0.5, 5.0]),
         timeout_ms: 12_345,
         max_in_flight: 65_535,
+        rate_per_s: Some(0.25),
+        ordering: Ordering::Fifo,
         description: "für \"alle\"\n".to_owned(),
         labels: [("team".to_owned(), "7".to_owned())].into(),
     }

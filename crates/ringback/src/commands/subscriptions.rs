@@ -84,6 +84,12 @@ pub struct CreateArgs {
     /// How many attempts may be under way at once
     #[arg(long)]
     max_in_flight: Option<u32>,
+    /// How many attempts may begin in a second [default: no limit]
+    #[arg(long)]
+    rate_per_s: Option<f64>,
+    /// `fifo` keeps the order of events with the same ordering key
+    #[arg(long)]
+    ordering: Option<String>,
     /// For people
     #[arg(long)]
     description: Option<String>,
@@ -152,6 +158,8 @@ fn body(args: &CreateArgs) -> Value {
     set("secret", json!(args.secret));
     set("timeout_s", json!(args.timeout_s));
     set("max_in_flight", json!(args.max_in_flight));
+    set("rate_per_s", json!(args.rate_per_s));
+    set("ordering", json!(args.ordering));
     set("description", json!(args.description));
     if !args.events.is_empty() {
         set("event_types", json!(args.events));

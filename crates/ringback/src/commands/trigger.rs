@@ -33,6 +33,14 @@ pub struct TriggerArgs {
     #[arg(long)]
     id: Option<String>,
 
+    /// Events with the same key keep their order on subscriptions that ask for it
+    #[arg(long)]
+    ordering_key: Option<String>,
+
+    /// Not to be delivered before, like `2026-12-01T09:00:00Z`
+    #[arg(long)]
+    deliver_at: Option<String>,
+
     /// How many events
     #[arg(short = 'n', long, default_value_t = 1, conflicts_with = "id")]
     count: u32,
@@ -77,8 +85,15 @@ fn body(args: &TriggerArgs, data: String) -> anyhow::Result<String> {
         Err(error) => bail!("the data is not JSON: {error}"),
     };
     let mut body = json!({"app": args.app, "type": args.event_type});
-    if let Some(id) = &args.id {
-        body["id"] = json!(id);
+    let given = [
+        ("id", &args.id),
+        ("ordering_key", &args.ordering_key),
+        ("deliver_at", &args.deliver_at),
+    ];
+    for (field, value) in given {
+        if let Some(value) = value {
+            body[field] = json!(value);
+        }
     }
     let start = body.to_string();
     Ok(format!(

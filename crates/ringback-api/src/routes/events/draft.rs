@@ -3,6 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::{AppId, EventType, InvalidData, MAX_DATA_BYTES, check_data};
 use ringback_store::{AppRef, ExternalId};
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use utoipa::ToSchema;
 use crate::{error::ApiError, faults::Faults, routes::path::app_ref};
 
 const MAX_ID_CHARS: usize = 255;
+/// How far ahead `deliver_at` may be.
+const MAX_AHEAD: TimeDelta = TimeDelta::days(30);
+const ALMOST_A_MS: TimeDelta = TimeDelta::nanoseconds(999_999);
 
 /// An event to be accepted.
 #[derive(Deserialize, ToSchema)]
@@ -35,6 +39,12 @@ pub(crate) struct PublishEvent<'a> {
     id: Option<String>,
     /// Names and values to search by.
     labels: Option<BTreeMap<String, String>>,
+    /// On subscriptions with `ordering` `fifo`, events with the same key are delivered in
+    /// the order of their acceptance. Those without one share one.
+    ordering_key: Option<String>,
+    /// Not to be delivered before; at most 30 days ahead.
+    #[schema(format = DateTime, example = "2026-12-01T09:00:00.000Z")]
+    deliver_at: Option<String>,
 }
 
 /// An event that was checked on its own; whether its application exists is not known.
@@ -45,13 +55,19 @@ pub(super) struct Draft {
     pub(super) data: Bytes,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) id: Option<String>,
+    pub(super) ordering_key: Option<String>,
+    pub(super) deliver_at: Option<DateTime<Utc>>,
 }
 
 impl Draft {
     /// Checks an event.
     ///
     /// - `place`: where it stands in the body, as a JSON pointer.
-    pub(super) fn check(event: PublishEvent<'_>, place: &str) -> Result<Self, ApiError> {
+    pub(super) fn check(
+        event: PublishEvent<'_>,
+        place: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, ApiError> {
         let at = |field: &str| format!("{place}/{field}");
         let data = event.data.get();
         let mut faults = Faults::default();
@@ -64,12 +80,18 @@ impl Draft {
         }
         let event_type = event.event_type.parse::<EventType>();
         let event_type = faults.keep(&at("type"), "bad_event_type", event_type);
-        if let Some(id) = &event.id {
-            faults.check_text(&at("id"), id, MAX_ID_CHARS);
-            if id.is_empty() {
-                faults.add(at("id"), "empty", "is empty: leave it out instead");
+        for (field, text) in [("id", &event.id), ("ordering_key", &event.ordering_key)] {
+            let Some(text) = text else {
+                continue;
+            };
+            faults.check_text(&at(field), text, MAX_ID_CHARS);
+            if text.is_empty() {
+                faults.add(at(field), "empty", "is empty: leave it out instead");
             }
         }
+        let deliver_at = event.deliver_at.as_deref();
+        let deliver_at =
+            deliver_at.and_then(|text| later(&mut faults, &at("deliver_at"), text, now));
         let labels = event.labels.unwrap_or_default();
         faults.check_pairs(&at("labels"), "label", &labels);
         let event_type = faults.finish_with(event_type)?;
@@ -83,6 +105,8 @@ impl Draft {
             data,
             labels,
             id: event.id,
+            ordering_key: event.ordering_key,
+            deliver_at,
         })
     }
 
@@ -105,12 +129,44 @@ impl Draft {
             .iter()
             .flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]);
         let parts = [self.event_type.as_str().as_bytes(), &self.data];
-        for part in parts.into_iter().chain(labels) {
+        let deliver_at = self
+            .deliver_at
+            .map(|at| at.timestamp_millis().to_be_bytes());
+        // Behind all the rest, and only if they are there: so an event without them keeps
+        // the hash it had before there were any.
+        let key = self
+            .ordering_key
+            .iter()
+            .flat_map(|key| ["ordering_key".as_bytes(), key.as_bytes()]);
+        let time = deliver_at
+            .iter()
+            .flat_map(|at| ["deliver_at".as_bytes(), at]);
+        for part in parts.into_iter().chain(labels).chain(key).chain(time) {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
         hash.finalize().into()
     }
+}
+
+/// A time to come, or one that has passed: that is no time to wait for.
+fn later(
+    faults: &mut Faults,
+    pointer: &str,
+    text: &str,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    let Ok(time) = DateTime::parse_from_rfc3339(text) else {
+        let detail = "is not a time like `2026-12-01T09:00:00.000Z`";
+        faults.add(pointer, "bad_time", detail);
+        return None;
+    };
+    let time = time.to_utc();
+    if time > now + MAX_AHEAD {
+        faults.add(pointer, "out_of_range", "is more than 30 days ahead");
+    }
+    // Databases keep whole milliseconds; a part of one would make it earlier.
+    Some(DateTime::from_timestamp_millis((time + ALMOST_A_MS).timestamp_millis()).unwrap_or(time))
 }
 
 pub(super) fn no_such_app(pointer: String) -> ApiError {
@@ -133,8 +189,12 @@ mod tests {
     use super::*;
     use crate::body;
 
+    fn now() -> DateTime<Utc> {
+        "2026-01-05T09:00:00Z".parse().unwrap()
+    }
+
     fn check(body: &str) -> Result<Draft, ApiError> {
-        Draft::check(body::parse(body.as_bytes())?, "")
+        Draft::check(body::parse(body.as_bytes())?, "", now())
     }
 
     #[test]
@@ -176,14 +236,19 @@ mod tests {
                 "bad_name",
             ),
             (
-                r#"{"app":"a","type":"t","data":1,"deliver_at":null}"#,
+                r#"{"app":"a","type":"t","data":1,"deliver_at":"tomorrow"}"#,
                 "/deliver_at",
-                "unknown_field",
+                "bad_time",
             ),
             (
-                r#"{"app":"a","type":"t","data":1,"ordering_key":"k"}"#,
+                r#"{"app":"a","type":"t","data":1,"deliver_at":"2026-02-04T09:00:00.001Z"}"#,
+                "/deliver_at",
+                "out_of_range",
+            ),
+            (
+                r#"{"app":"a","type":"t","data":1,"ordering_key":""}"#,
                 "/ordering_key",
-                "unknown_field",
+                "empty",
             ),
             (&with(&deep), "/data", "too_deep"),
             (&with(&large), "/data", "too_large"),
@@ -205,6 +270,21 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_deliver_at_is_kept_in_whole_milliseconds_and_never_earlier() {
+        let cases = [
+            ("2026-01-05T10:00:00Z", "2026-01-05T09:00:00.000Z"),
+            ("2026-01-05T09:00:00.0001+01:00", "2026-01-05T08:00:00.001Z"),
+            ("2026-02-04T09:00:00Z", "2026-02-04T09:00:00.000Z"),
+        ];
+        for (given, expected) in cases {
+            let given = given.replace("10:00:00Z", "10:00:00+01:00");
+            let body = format!(r#"{{"app":"a","type":"t","data":1,"deliver_at":"{given}"}}"#);
+            let deliver_at = check(&body).unwrap().deliver_at.unwrap();
+            assert_eq!(ringback_model::time::rfc3339(deliver_at), expected);
+        }
+    }
+
+    #[test]
     fn an_event_is_the_same_only_in_all_its_parts() {
         let hash = |body: &str| check(body).unwrap().body_hash(AppId::new(1));
         let one = hash(r#"{"app":"a","type":"t","data":[1],"labels":{"a":"b"}}"#);
@@ -218,6 +298,8 @@ mod tests {
             r#"{"app":"a","type":"u","data":[1],"labels":{"a":"b"}}"#,
             r#"{"app":"a","type":"t","data":[1],"labels":{"ab":""}}"#,
             r#"{"app":"a","type":"t","data":[1]}"#,
+            r#"{"app":"a","type":"t","data":[1],"labels":{"a":"b"},"ordering_key":"k"}"#,
+            r#"{"app":"a","type":"t","data":[1],"labels":{"a":"b"},"deliver_at":"2026-01-06T00:00:00Z"}"#,
         ] {
             assert_ne!(one, hash(other), "{other}");
         }

@@ -123,9 +123,11 @@ impl Intake<'_> {
                 event_type: draft.event_type.clone(),
                 data: draft.data.clone(),
                 labels: draft.labels.clone(),
+                ordering_key: draft.ordering_key.clone(),
+                deliver_at: draft.deliver_at,
                 traceparent: self.traceparent.clone(),
                 external,
-                deliveries: matcher.deliveries(&draft.event_type).to_vec(),
+                deliveries: matcher.deliveries(&draft.event_type, draft.ordering_key.as_deref()),
             });
         }
         Ok((events, repeats))

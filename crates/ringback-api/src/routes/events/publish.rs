@@ -41,7 +41,7 @@ pub(crate) async fn publish(
 ) -> Result<Response, ApiError> {
     body::check_content_type(&Method::POST, &headers)?;
     let body = body::read(body, MAX_BYTES).await?;
-    let draft = Draft::check(body::parse(&body)?, "")?;
+    let draft = Draft::check(body::parse(&body)?, "", api.now())?;
     let intake = Intake {
         drafts: vec![draft],
         idempotency: idempotency::key_of(&headers, &caller, uri.path(), &body)?,

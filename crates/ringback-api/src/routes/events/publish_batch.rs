@@ -1,6 +1,7 @@
 //! `POST /v1/events/batch`
 
 use axum::{body::Body, extract::State, response::Response};
+use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, Uri};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,7 +57,7 @@ pub(crate) async fn publish_batch(
     body::check_content_type(&Method::POST, &headers)?;
     let body = body::read(body, MAX_BATCH_BYTES).await?;
     let intake = Intake {
-        drafts: check(body::parse(&body)?)?,
+        drafts: check(body::parse(&body)?, api.now())?,
         idempotency: idempotency::key_of(&headers, &caller, uri.path(), &body)?,
         traceparent: traceparent(&headers),
         place: &place,
@@ -71,7 +72,7 @@ fn place(index: usize) -> String {
 }
 
 /// The faults of all events are told in one answer.
-fn check(body: PublishEvents<'_>) -> Result<Vec<Draft>, ApiError> {
+fn check(body: PublishEvents<'_>, now: DateTime<Utc>) -> Result<Vec<Draft>, ApiError> {
     if !(1..=MAX_EVENTS).contains(&body.events.len()) {
         let detail = format!("must have 1 to {MAX_EVENTS} events");
         return Err(ApiError::Invalid(vec![Fault::new(
@@ -82,7 +83,7 @@ fn check(body: PublishEvents<'_>) -> Result<Vec<Draft>, ApiError> {
     }
     let (mut drafts, mut faults) = (Vec::with_capacity(body.events.len()), Vec::new());
     for (index, event) in body.events.into_iter().enumerate() {
-        match Draft::check(event, &place(index)) {
+        match Draft::check(event, &place(index), now) {
             Ok(draft) => drafts.push(draft),
             Err(ApiError::Invalid(found)) => faults.extend(found),
             Err(other) => return Err(other),

@@ -32,9 +32,8 @@ pub(crate) struct EventView {
     #[schema(value_type = Option<Value>)]
     data: Option<Box<RawValue>>,
     labels: BTreeMap<String, String>,
-    /// Always null in this version.
     ordering_key: Option<String>,
-    /// Always null in this version.
+    /// It is not delivered before.
     #[schema(format = DateTime)]
     deliver_at: Option<String>,
     /// When it was accepted.
@@ -55,8 +54,8 @@ impl EventView {
             event_type: event.event_type.to_string(),
             data,
             labels: event.labels,
-            ordering_key: None,
-            deliver_at: None,
+            ordering_key: event.ordering_key,
+            deliver_at: event.deliver_at.map(rfc3339),
             created_at: rfc3339(event.id.time()),
         })
     }

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 
 use ringback_model::{
-    CustomHeaders, EventTypePattern, InvalidHeader, RetryPolicy, RetrySpec, SubscriptionId, Target,
-    TargetPolicy,
+    CustomHeaders, EventTypePattern, InvalidHeader, Ordering, RetryPolicy, RetrySpec,
+    SubscriptionId, Target, TargetPolicy,
 };
 use ringback_signature::SigningSecret;
 use ringback_store::Sealed;
@@ -26,6 +26,9 @@ pub(super) const DEFAULT_MAX_IN_FLIGHT: i64 = 10;
 pub(super) const MAX_DESCRIPTION_CHARS: usize = 1024;
 
 const MAX_EVENT_TYPES: usize = 100;
+/// One in a little under three hours.
+const MIN_RATE_PER_S: f64 = 0.0001;
+const MAX_RATE_PER_S: f64 = 10_000.0;
 /// Stands for a credential wherever headers are shown.
 const MASK: &str = "***";
 
@@ -126,31 +129,31 @@ pub(super) fn max_in_flight(faults: &mut Faults, number: i64) -> u16 {
     }
 }
 
-/// Fields whose other values this version cannot honour: they are refused, never
-/// ignored.
-pub(super) fn check_neutral(
-    faults: &mut Faults,
-    payload_filter: Option<&Value>,
-    rate_per_s: Option<&Value>,
-    ordering: Option<&str>,
-) {
-    for (pointer, given) in [
-        ("/payload_filter", payload_filter),
-        ("/rate_per_s", rate_per_s),
-    ] {
-        if given.is_some() {
-            faults.add(
-                pointer,
-                "unknown_field",
-                "is not known to this version but as null",
-            );
-        }
+pub(super) fn rate_per_s(faults: &mut Faults, rate: f64) -> f64 {
+    if !(MIN_RATE_PER_S..=MAX_RATE_PER_S).contains(&rate) {
+        let detail = format!("must be from {MIN_RATE_PER_S} to {MAX_RATE_PER_S}, or null");
+        faults.add("/rate_per_s", "out_of_range", detail);
     }
-    if ordering.is_some_and(|ordering| ordering != "none") {
+    rate
+}
+
+pub(super) fn ordering(faults: &mut Faults, given: Option<&str>) -> Ordering {
+    given.map_or(Ordering::None, |text| {
+        text.parse().unwrap_or_else(|()| {
+            faults.add("/ordering", "bad_ordering", "must be `none` or `fifo`");
+            Ordering::None
+        })
+    })
+}
+
+/// A field whose other values this version cannot honour: they are refused, never
+/// ignored.
+pub(super) fn check_neutral(faults: &mut Faults, payload_filter: Option<&Value>) {
+    if payload_filter.is_some() {
         faults.add(
-            "/ordering",
+            "/payload_filter",
             "unknown_field",
-            "is not known to this version but as `none`",
+            "is not known to this version but as null",
         );
     }
 }
@@ -308,11 +311,28 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_is_positive_and_may_be_a_fraction() {
+        let cases = [
+            (0.5, true),
+            (10_000.0, true),
+            (0.0001, true),
+            (0.0, false),
+            (-1.0, false),
+            (10_000.1, false),
+            (f64::NAN, false),
+        ];
+        for (rate, allowed) in cases {
+            let found = codes(|faults| {
+                rate_per_s(faults, rate);
+            });
+            assert_eq!(found.is_empty(), allowed, "{rate}");
+        }
+    }
+
+    #[test]
     fn what_is_not_built_is_refused_and_its_neutral_value_taken() {
-        let filter = Value::Bool(true);
-        assert!(codes(|faults| check_neutral(faults, None, None, Some("none"))).is_empty());
-        assert!(codes(|faults| check_neutral(faults, None, None, None)).is_empty());
-        let found = codes(|faults| check_neutral(faults, Some(&filter), None, Some("fifo")));
-        assert_eq!(found.len(), 2);
+        assert!(codes(|faults| check_neutral(faults, None)).is_empty());
+        let found = codes(|faults| check_neutral(faults, Some(&Value::Bool(true))));
+        assert_eq!(found.len(), 1);
     }
 }

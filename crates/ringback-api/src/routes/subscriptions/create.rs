@@ -56,10 +56,11 @@ pub(crate) struct CreateSubscription {
     timeout_s: Option<f64>,
     /// How many attempts may be under way at once: 1 to 1000, 10 if left out.
     max_in_flight: Option<i64>,
-    /// Only null in this version.
-    #[schema(value_type = Option<f64>)]
-    rate_per_s: Option<Value>,
-    /// Only `none` in this version.
+    /// How many attempts may begin in a second, at most 10 000; no limit if left out or
+    /// null. May be a fraction.
+    rate_per_s: Option<f64>,
+    /// `none`, or `fifo`: events with the same `ordering_key` in the order of their
+    /// acceptance, each only when the one before is delivered, dead or cancelled.
     ordering: Option<String>,
 }
 
@@ -108,12 +109,7 @@ fn parse(
     let id = SubscriptionId::new(api.next_id()?);
     let mut faults = Faults::default();
     let secret = config::secret(&mut faults, body.secret.as_deref());
-    config::check_neutral(
-        &mut faults,
-        body.payload_filter.as_ref(),
-        body.rate_per_s.as_ref(),
-        body.ordering.as_deref(),
-    );
+    config::check_neutral(&mut faults, body.payload_filter.as_ref());
     let headers = config::headers(&mut faults, body.headers.unwrap_or_default());
     let timeout_s = body.timeout_s.unwrap_or(config::DEFAULT_TIMEOUT_S);
     let max_in_flight = body.max_in_flight.unwrap_or(config::DEFAULT_MAX_IN_FLIGHT);
@@ -124,6 +120,10 @@ fn parse(
         retry: config::retry(&mut faults, body.retry.unwrap_or_default()),
         timeout_ms: config::timeout_ms(&mut faults, timeout_s),
         max_in_flight: config::max_in_flight(&mut faults, max_in_flight),
+        rate_per_s: body
+            .rate_per_s
+            .map(|rate| config::rate_per_s(&mut faults, rate)),
+        ordering: config::ordering(&mut faults, body.ordering.as_deref()),
         description: body.description.unwrap_or_default(),
         labels: body.labels.unwrap_or_default(),
     };

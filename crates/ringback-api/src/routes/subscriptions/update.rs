@@ -2,7 +2,7 @@
 
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
-use ringback_model::{RetrySpec, SubscriptionId};
+use ringback_model::{Ordering, RetrySpec, SubscriptionId};
 use ringback_store::{Changed, Sealed, Subscription, SubscriptionChange};
 use serde::Deserialize;
 use serde_json::Value;
@@ -55,11 +55,12 @@ pub(crate) struct UpdateSubscription {
     #[serde(default)]
     #[schema(value_type = Option<i64>)]
     max_in_flight: Patch<i64>,
-    /// Only null in this version.
+    #[serde(default)]
     #[schema(value_type = Option<f64>)]
-    rate_per_s: Option<Value>,
-    /// Only `none` in this version.
-    ordering: Option<String>,
+    rate_per_s: Patch<f64>,
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    ordering: Patch<String>,
 }
 
 /// Change a subscription
@@ -115,12 +116,7 @@ fn parse(
     body: UpdateSubscription,
 ) -> Result<SubscriptionChange, ApiError> {
     let mut faults = Faults::default();
-    config::check_neutral(
-        &mut faults,
-        body.payload_filter.as_ref(),
-        body.rate_per_s.as_ref(),
-        body.ordering.as_deref(),
-    );
+    config::check_neutral(&mut faults, body.payload_filter.as_ref());
     let url = match body.url {
         Patch::Keep => None,
         Patch::Reset => {
@@ -145,6 +141,16 @@ fn parse(
             .map(|it| config::retry(&mut faults, it)),
         timeout_ms: timeout_s.map(|seconds| config::timeout_ms(&mut faults, seconds)),
         max_in_flight: max_in_flight.map(|number| config::max_in_flight(&mut faults, number)),
+        rate_per_s: match body.rate_per_s {
+            Patch::Keep => None,
+            Patch::Reset => Some(None),
+            Patch::Set(rate) => Some(Some(config::rate_per_s(&mut faults, rate))),
+        },
+        ordering: match body.ordering {
+            Patch::Keep => None,
+            Patch::Reset => Some(Ordering::None),
+            Patch::Set(text) => Some(config::ordering(&mut faults, Some(&text))),
+        },
         description: body.description.or_reset_to(String::new),
         labels: body.labels.merge_into(present.config.labels),
     };

@@ -39,9 +39,10 @@ pub(crate) struct SubscriptionView {
     timeout_s: Number,
     /// How many attempts may be under way at once.
     max_in_flight: u16,
-    /// Always null in this version.
-    rate_per_s: Option<f64>,
-    /// Always `none` in this version.
+    /// How many attempts may begin in a second; null if there is no limit.
+    #[schema(value_type = Option<f64>)]
+    rate_per_s: Option<Number>,
+    /// `none` or `fifo`.
     #[schema(value_type = String)]
     ordering: &'static str,
     /// `active`, `paused` (deliveries are held) or `disabled` (events make none).
@@ -84,8 +85,8 @@ impl SubscriptionView {
             retry: config.retry,
             timeout_s: seconds(config.timeout_ms),
             max_in_flight: config.max_in_flight,
-            rate_per_s: None,
-            ordering: "none",
+            rate_per_s: config.rate_per_s.map(number),
+            ordering: config.ordering.as_str(),
             status: subscription.status.as_str(),
             status_reason: subscription.status_reason,
             health: None,
@@ -97,9 +98,15 @@ impl SubscriptionView {
 
 /// Whole seconds are written as such: `15`, not `15.0`.
 fn seconds(ms: u32) -> Number {
-    let whole = Number::from(ms / 1000);
-    if ms.is_multiple_of(1000) {
+    number(f64::from(ms) / 1000.0)
+}
+
+/// A positive number, without a fraction if it has none.
+fn number(value: f64) -> Number {
+    // What does not fit is not whole either.
+    let whole = Number::from(value as u64);
+    if value.fract() == 0.0 {
         return whole;
     }
-    Number::from_f64(f64::from(ms) / 1000.0).unwrap_or(whole)
+    Number::from_f64(value).unwrap_or(whole)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use ringback_model::OrderKey;
 use ringback_store::{NewDelivery, NewEvent};
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
 
@@ -31,7 +32,9 @@ pub(super) struct Rows<'i> {
     guards: Vec<i32>,
     /// Place in `events`, and the delivery.
     sent: Vec<(usize, NewDelivery)>,
+    /// To wait in the retries: for a subscription that is paused, or for a time.
     held: Vec<(usize, NewDelivery)>,
+    due_at: Vec<DateTime<Utc>>,
     labels: Vec<(usize, &'i str, &'i str)>,
 }
 
@@ -44,25 +47,26 @@ impl<'i> Rows<'i> {
             {
                 rows.versions.insert((event.app.get(), event.app_version));
                 if !accepted.duplicate {
-                    rows.push(event, *event_type, guard);
+                    rows.push(event, *event_type, guard, batch.now);
                 }
             }
         }
         rows
     }
 
-    fn push(&mut self, event: &'i NewEvent, event_type: i32, guard: i32) {
+    fn push(&mut self, event: &'i NewEvent, event_type: i32, guard: i32, now: DateTime<Utc>) {
         let place = self.events.len();
         self.events.push(event);
         self.types.push(event_type);
         self.guards.push(guard);
         for delivery in &event.deliveries {
-            let rows = if delivery.held {
-                &mut self.held
-            } else {
-                &mut self.sent
-            };
-            rows.push((place, *delivery));
+            match event.waits_until(delivery, now) {
+                Some(due_at) => {
+                    self.held.push((place, *delivery));
+                    self.due_at.push(due_at);
+                }
+                None => self.sent.push((place, *delivery)),
+            }
         }
         let labels = event
             .labels
@@ -73,7 +77,16 @@ impl<'i> Rows<'i> {
 
     /// Whether events and outbox are all there is to write.
     pub(super) fn are_plain(&self) -> bool {
-        self.held.is_empty() && self.labels.is_empty()
+        self.held.is_empty()
+            && self.labels.is_empty()
+            && self
+                .sent
+                .iter()
+                .all(|(_, delivery)| delivery.order.is_none())
+            && self
+                .events
+                .iter()
+                .all(|event| event.ordering_key.is_none() && event.deliver_at.is_none())
     }
 
     pub(super) fn bind(&self, sql: &'static str) -> Bound {
@@ -102,7 +115,7 @@ impl<'i> Rows<'i> {
             .bind(lanes(&self.sent))
     }
 
-    pub(super) fn bind_more(&self, query: Bound, now: DateTime<Utc>) -> Bound {
+    pub(super) fn bind_more(&self, query: Bound) -> Bound {
         let guards = |rows: &[(usize, NewDelivery)]| -> Vec<i32> {
             rows.iter().map(|(place, _)| self.guards[*place]).collect()
         };
@@ -139,7 +152,21 @@ impl<'i> Rows<'i> {
                     .collect::<Vec<_>>(),
             )
             .bind(labels().map(|row| self.guards[row.0]).collect::<Vec<_>>())
-            .bind(now)
+            .bind(&self.due_at)
+    }
+
+    /// Adds what events have for order and time. To be called last.
+    pub(super) fn bind_order(&self, query: Bound) -> Bound {
+        let events = || self.events.iter();
+        query
+            .bind(
+                events()
+                    .map(|event| event.ordering_key.as_deref())
+                    .collect::<Vec<_>>(),
+            )
+            .bind(events().map(|event| event.deliver_at).collect::<Vec<_>>())
+            .bind(orders(&self.sent))
+            .bind(orders(&self.held))
     }
 
     fn event_ids(&self, rows: &[(usize, NewDelivery)]) -> Vec<i64> {
@@ -152,6 +179,12 @@ impl<'i> Rows<'i> {
 fn subscriptions(rows: &[(usize, NewDelivery)]) -> Vec<i64> {
     rows.iter()
         .map(|(_, delivery)| delivery.subscription.get())
+        .collect()
+}
+
+fn orders(rows: &[(usize, NewDelivery)]) -> Vec<Option<i64>> {
+    rows.iter()
+        .map(|(_, delivery)| delivery.order.map(OrderKey::get))
         .collect()
 }
 

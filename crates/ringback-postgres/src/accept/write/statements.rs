@@ -1,6 +1,7 @@
 //! The statements that write accepted events.
 
-/// Events without labels or keys, for subscriptions that are active: nearly all.
+/// Events without labels or keys, for subscriptions that are active and keep no order:
+/// nearly all.
 ///
 /// Answers which applications are no longer as they were when their events were
 /// matched; if any is, it writes nothing, and takes no time to find that out per row.
@@ -58,25 +59,29 @@ pub(super) const WRITE_ALL: &str = r#"
         union all select 0 where not exists (select from stale)
     ), written as (
         insert into ringback.events
-            (id, app_id, type_id, external_id, traceparent, labels, data)
-        select id, app_id, type_id, external_id, traceparent, labels, data
+            (id, app_id, type_id, external_id, traceparent, labels, data, ordering_key, deliver_at)
+        select id, app_id, type_id, external_id, traceparent, labels, data, ordering_key,
+            deliver_at
         from unnest(
             $3::int8[], $4::int8[], $5::int4[], $6::text[], $7::text[], $8::text[], $9::bytea[],
-            $13::int4[]
-        ) as e (id, app_id, type_id, external_id, traceparent, labels, data, guard)
+            $13::int4[], $36::text[], $37::timestamptz[]
+        ) as e (id, app_id, type_id, external_id, traceparent, labels, data, guard, ordering_key,
+            deliver_at)
         where guard in (select guard from won)
     ), sent as (
-        insert into ringback.outbox (event_id, subscription_id, lane)
-        select event_id, subscription_id, lane
-        from unnest($10::int8[], $11::int8[], $12::int2[], $14::int4[])
-            as s (event_id, subscription_id, lane, guard)
+        insert into ringback.outbox (event_id, subscription_id, lane, key_hash)
+        select event_id, subscription_id, lane, key_hash
+        from unnest($10::int8[], $11::int8[], $12::int2[], $14::int4[], $38::int8[])
+            as s (event_id, subscription_id, lane, guard, key_hash)
         where guard in (select guard from won)
     ), held as (
         insert into ringback.retries
-            (event_id, subscription_id, lane, app_id, type_id, attempts_made, due_at)
-        select event_id, subscription_id, lane, app_id, type_id, 0, $26
-        from unnest($15::int8[], $16::int8[], $17::int2[], $18::int8[], $19::int4[], $20::int4[])
-            as h (event_id, subscription_id, lane, app_id, type_id, guard)
+            (event_id, subscription_id, lane, app_id, type_id, key_hash, attempts_made, due_at)
+        select event_id, subscription_id, lane, app_id, type_id, key_hash, 0, due_at
+        from unnest(
+            $15::int8[], $16::int8[], $17::int2[], $18::int8[], $19::int4[], $20::int4[],
+            $39::int8[], $26::timestamptz[]
+        ) as h (event_id, subscription_id, lane, app_id, type_id, guard, key_hash, due_at)
         where guard in (select guard from won)
     ), labelled as (
         insert into ringback.event_labels (app_id, name, value, event_id)
