@@ -10,6 +10,8 @@ mod github;
 
 mod crash;
 
+mod properties;
+
 mod nodes;
 
 mod abort_storm;

@@ -31,6 +31,8 @@ pub(crate) struct Ringback {
     /// Its store.
     pub(crate) store: TestStore,
     service: Service,
+    vault: Arc<Vault>,
+    targets: TargetPolicy,
 }
 
 impl Ringback {
@@ -61,33 +63,43 @@ impl Ringback {
         change: impl FnOnce(&mut ServiceConfig),
     ) -> Self {
         let clock = Clock::manual(now);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let api_config = ApiConfig {
-            targets: targets.clone(),
-            ..ApiConfig::default()
-        };
-        let mut config = ServiceConfig {
-            node_name: "test".to_owned(),
-            api: Some((listener, api_config)),
-            dispatcher: Some(DispatcherConfig::default()),
-            egress: EgressConfig {
-                targets,
-                ..EgressConfig::default()
-            },
-        };
-        change(&mut config);
         let vault = Arc::new(Vault::new(&MasterKey::generate().unwrap(), &[]));
-        let service = Service::start(config, store.shared(), vault, clock.clone())
-            .await
-            .unwrap();
-        let base = format!("http://{}", service.api_addr().unwrap());
+        let service = node("test", &store, &vault, &clock, &targets, change).await;
         let admin = [Scope::Admin].into_iter().collect();
         let (_, key) = keys::create(&*store, "test", admin, None).await.unwrap();
         Self {
-            api: Api::new(base, key),
+            api: Api::new(base_of(&service), key),
             clock,
             store,
             service,
+            vault,
+            targets,
+        }
+    }
+
+    /// Kills it, wherever it stands, and starts it anew. Under its old name, `test`, it
+    /// takes up its lanes at once; under another it has to wait until the lease has ended.
+    pub(crate) async fn killed_and_started_as(self, name: &str) -> Self {
+        let Self {
+            api,
+            clock,
+            store,
+            service,
+            vault,
+            targets,
+        } = self;
+        // Its tasks are cut off where they wait; statements under way go on by themselves.
+        drop(service);
+        // No process starts within the millisecond in which another made its last id.
+        clock.advance(Duration::from_millis(1));
+        let service = node(name, &store, &vault, &clock, &targets, |_| {}).await;
+        Self {
+            api: Api::new(base_of(&service), api.key().to_owned()),
+            clock,
+            store,
+            service,
+            vault,
+            targets,
         }
     }
 
@@ -102,10 +114,12 @@ impl Ringback {
         eventually("the service is ready", async || {
             let answer = self.api.get("/readyz").await;
             if answer.status == 200 {
-                Ok(())
-            } else {
-                Err(answer.text)
+                return Ok(());
             }
+            // A heartbeat that was under way when the clock moved is out of date already:
+            // the next one needs its time.
+            self.pass(Duration::from_secs(1));
+            Err(answer.text)
         })
         .await;
     }
@@ -202,4 +216,36 @@ pub(crate) fn open_policy() -> TargetPolicy {
         allow_http: true,
         allow_any_port: true,
     }
+}
+
+async fn node(
+    name: &str,
+    store: &TestStore,
+    vault: &Arc<Vault>,
+    clock: &Clock,
+    targets: &TargetPolicy,
+    change: impl FnOnce(&mut ServiceConfig),
+) -> Service {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let api_config = ApiConfig {
+        targets: targets.clone(),
+        ..ApiConfig::default()
+    };
+    let mut config = ServiceConfig {
+        node_name: name.to_owned(),
+        api: Some((listener, api_config)),
+        dispatcher: Some(DispatcherConfig::default()),
+        egress: EgressConfig {
+            targets: targets.clone(),
+            ..EgressConfig::default()
+        },
+    };
+    change(&mut config);
+    Service::start(config, store.shared(), Arc::clone(vault), clock.clone())
+        .await
+        .unwrap()
+}
+
+fn base_of(service: &Service) -> String {
+    format!("http://{}", service.api_addr().unwrap())
 }
