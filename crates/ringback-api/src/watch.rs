@@ -166,7 +166,7 @@ mod tests {
         shown
     }
 
-    fn pairs<'a>(shown: &'a [(String, String)]) -> Vec<(&'a str, &'a str)> {
+    fn pairs(shown: &[(String, String)]) -> Vec<(&str, &str)> {
         shown.iter().map(|(age, at)| (&**age, &**at)).collect()
     }
 
