@@ -56,6 +56,8 @@ mod urls;
 mod cli;
 mod dev;
 
+mod metrics;
+
 /// The application of most tests.
 const APP: &str = "billing";
 

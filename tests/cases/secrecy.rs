@@ -48,6 +48,13 @@ async fn what_is_secret_is_in_no_log_refusal_record_or_database(store: TestStore
         tells_nothing(record, &everywhere, "a record");
         tells_nothing(record, &[QUERY, COOKIE, BODY], "a record");
     }
+    let metrics = metrics(&server.api).await;
+    tells_nothing(&metrics, &everywhere, "the metrics");
+    tells_nothing(
+        &metrics,
+        &[QUERY, USERINFO, BODY, ANSWER, COOKIE, PASSWORD],
+        "the metrics",
+    );
     let dump = dump(&store).await;
     tells_nothing(&dump, &everywhere, "the database");
     assert!(!dump.contains(&hex(SECRET)) && !dump.contains(&hex(HEADER.as_bytes())));
@@ -165,6 +172,23 @@ async fn records(api: &Api, secret: &str) -> Vec<String> {
     .await
     .ok();
     records
+}
+
+/// What is counted of all that: besides no secret, no URL and no id of anything.
+async fn metrics(api: &Api) -> String {
+    let metrics = api.get("/metrics").await;
+    assert_eq!(metrics.status, 200);
+    let attempts = r#"attempts_total{outcome="failed",error="http_status",status_class="5xx"} 1"#;
+    assert!(metrics.text.contains(attempts), "the metrics are none");
+    let prefixes = ["app_", "sub_", "evt_", "dlv_", "att_", "key_", "rbk_"];
+    let labels = metrics.text.lines().flat_map(|line| line.split('"'));
+    for label in labels {
+        let id = prefixes.iter().any(|prefix| label.starts_with(prefix));
+        assert!(!id, "the metrics name {label}");
+    }
+    let names = [APP, "order.paid", "127.0.0.1", "nowhere.invalid", "://"];
+    tells_nothing(&metrics.text, &names, "the metrics");
+    metrics.text
 }
 
 fn tells_nothing(text: &str, secrets: &[&str], place: &str) {

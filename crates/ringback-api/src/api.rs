@@ -3,14 +3,16 @@
 use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
+use ringback_metrics::Metrics;
 use ringback_model::{AppId, SubscriptionId, TargetPolicy};
-use ringback_store::{HandOver, Hint, Membership, Store, Vault};
+use ringback_store::{Clock, HandOver, Hint, Membership, Store, Vault};
 
 use crate::{
     auth::Keys,
     batcher::{Batcher, Flusher},
     error::ApiError,
     matching::Matching,
+    watch::Watch,
 };
 
 /// How the API behaves.
@@ -28,6 +30,8 @@ pub struct ApiConfig {
     pub header_timeout: Duration,
     /// How long requests that are under way may take to finish when the service stops.
     pub stop_timeout: Duration,
+    /// What to count with, and to show at `/metrics`.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for ApiConfig {
@@ -38,6 +42,7 @@ impl Default for ApiConfig {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(15),
+            metrics: Arc::default(),
         }
     }
 }
@@ -54,6 +59,7 @@ struct Parts {
     batcher: Batcher,
     keys: Keys,
     matching: Matching,
+    watch: Watch,
 }
 
 impl Api {
@@ -72,6 +78,7 @@ impl Api {
             hints: Arc::clone(&store) as _,
             membership: Arc::clone(&membership),
             hand_over,
+            metrics: Arc::clone(&config.metrics),
         };
         Self(Arc::new(Parts {
             store,
@@ -81,6 +88,7 @@ impl Api {
             batcher: Batcher::start(flusher),
             keys: Keys::default(),
             matching: Matching::default(),
+            watch: Watch::default(),
         }))
     }
 
@@ -108,8 +116,20 @@ impl Api {
         &self.0.matching
     }
 
+    pub(crate) fn watch(&self) -> &Watch {
+        &self.0.watch
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.config.metrics
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        self.0.membership.clock()
+    }
+
     pub(crate) fn now(&self) -> DateTime<Utc> {
-        self.0.membership.clock().now()
+        self.clock().now()
     }
 
     /// Whether this node may act: make ids, above all.

@@ -15,6 +15,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use ringback_metrics::{Metrics, RefusedBecause, Statement};
 use ringback_model::{DeliveryId, EventId, Lane, SubscriptionId};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, HandOver, Hint, Hints, Membership, NewEvent, OutboxKey,
@@ -40,6 +41,7 @@ const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 pub(crate) struct Batcher {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why nothing is known to be accepted. Logged already, where there is a cause.
@@ -61,6 +63,7 @@ pub(crate) struct Flusher {
     pub(crate) hints: Arc<dyn Hints>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hand_over: Option<HandOver>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 struct Waiting {
@@ -74,10 +77,12 @@ impl Batcher {
     /// is written.
     pub(crate) fn start(flusher: Flusher) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
+        let metrics = Arc::clone(&flusher.metrics);
         tokio::spawn(run(waiting, Arc::new(flusher)));
         Self {
             queue,
             bytes: Arc::default(),
+            metrics,
         }
     }
 
@@ -85,16 +90,29 @@ impl Batcher {
     /// is accepted is on disk.
     pub(crate) async fn accept(&self, item: AcceptItem) -> Result<AcceptOutcome, NotAccepted> {
         let (answer, answered) = oneshot::channel();
-        let bytes = self.reserve(&item).ok_or(NotAccepted::Full)?;
-        self.queue
-            .try_send(Waiting {
-                item,
-                bytes,
-                answer,
-            })
-            .map_err(|_| NotAccepted::Full)?;
+        let events = item.events.len();
+        if self.enqueue(item, answer).is_none() {
+            let why = RefusedBecause::Overloaded;
+            self.metrics.accepting.refused(events, why);
+            return Err(NotAccepted::Full);
+        }
         // Dropped unanswered: the write panicked, and nobody knows how far it came.
         answered.await.unwrap_or(Err(NotAccepted::Unavailable))
+    }
+
+    /// `None` if there is no room.
+    fn enqueue(
+        &self,
+        item: AcceptItem,
+        answer: oneshot::Sender<Result<AcceptOutcome, NotAccepted>>,
+    ) -> Option<()> {
+        let bytes = self.reserve(&item)?;
+        let waiting = Waiting {
+            item,
+            bytes,
+            answer,
+        };
+        self.queue.try_send(waiting).ok()
     }
 
     fn reserve(&self, item: &AcceptItem) -> Option<Reserved> {
@@ -223,6 +241,9 @@ impl Flusher {
             answers.push((answer, bytes));
         }
         if !self.number(&mut items) {
+            let events = items.iter().map(|item| item.events.len()).sum();
+            let why = RefusedBecause::LeaseLost;
+            self.metrics.accepting.refused(events, why);
             for (answer, _) in answers {
                 // Whoever has gone away needs no answer, here and below.
                 let _ = answer.send(Err(NotAccepted::LeaseLost));
@@ -233,7 +254,11 @@ impl Flusher {
         let outgoing: Vec<Vec<Outgoing>> = items.iter().map(|item| outgoing(item, now)).collect();
         // Before the commit: a read of the lane may find the rows as soon as they are there.
         let ticket = self.hand_over.as_ref().map(HandOver::ticket);
+        let sizes: Vec<usize> = items.iter().map(|item| item.events.len()).collect();
         let outcomes = self.write(items, now).await;
+        for (outcome, events) in outcomes.iter().zip(sizes) {
+            self.count(outcome, events);
+        }
         self.send_on(&outcomes, outgoing);
         drop(ticket);
         for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
@@ -259,13 +284,45 @@ impl Flusher {
         now: DateTime<Utc>,
     ) -> Vec<Result<AcceptOutcome, NotAccepted>> {
         let count = items.len();
-        match self.accept.accept(items, now).await {
+        let outcomes = self.accept.accept(items, now).await;
+        let took = self.membership.clock().now() - now;
+        let took = took.to_std().unwrap_or_default();
+        self.metrics.database.ran(Statement::Accept, took);
+        match outcomes {
             Ok(outcomes) => outcomes
                 .into_iter()
                 .map(|outcome| outcome.map_err(|error| not_accepted(&error)))
                 .collect(),
             Err(error) => vec![Err(not_accepted(&error)); count],
         }
+    }
+
+    /// Counts what became of an item of so many events. One that is stale is matched
+    /// afresh, and comes again.
+    fn count(&self, outcome: &Result<AcceptOutcome, NotAccepted>, events: usize) {
+        let accepting = &self.metrics.accepting;
+        let why = match outcome {
+            Ok(AcceptOutcome::Accepted(accepted)) => {
+                for one in accepted {
+                    if one.duplicate {
+                        accepting.duplicate();
+                    } else {
+                        accepting.accepted(one.deliveries);
+                    }
+                }
+                return;
+            }
+            Ok(AcceptOutcome::Replayed(replayed)) => {
+                return replayed.iter().for_each(|_| accepting.duplicate());
+            }
+            Ok(AcceptOutcome::Stale) => return,
+            Ok(AcceptOutcome::IdReused(_) | AcceptOutcome::KeyReused) => RefusedBecause::Conflict,
+            Err(NotAccepted::Full) => RefusedBecause::Overloaded,
+            Err(NotAccepted::LeaseLost) => RefusedBecause::LeaseLost,
+            Err(NotAccepted::Unavailable) => RefusedBecause::Unavailable,
+            Err(NotAccepted::Refused) => RefusedBecause::Database,
+        };
+        accepting.refused(events, why);
     }
 
     /// Brings what was accepted to the owners of its lanes.

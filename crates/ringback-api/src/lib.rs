@@ -21,9 +21,13 @@ mod api_key;
 pub use api_key::new_api_key;
 mod auth;
 mod idempotency;
+mod peer;
+pub use peer::Peer;
 
 mod batcher;
 mod matching;
+
+mod watch;
 
 mod body;
 mod cursor;
@@ -93,6 +97,7 @@ fn routes() -> Routes {
 
         .open("/livez", system::livez)
         .open("/readyz", system::readyz)
+        .local("/metrics", Admin, system::metrics)
         .open("/openapi.json", system::openapi)
         .open("/docs", system::docs)
         .open("/problems/{slug}", system::problem)

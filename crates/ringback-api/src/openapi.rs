@@ -65,6 +65,7 @@ pub fn openapi_json() -> &'static str {
         keys::revoke::revoke,
         system::livez,
         system::readyz,
+        system::metrics,
         system::openapi,
         system::docs,
         system::problem,

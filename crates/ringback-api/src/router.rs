@@ -1,16 +1,19 @@
 //! The table of routes: what each takes, and what a key needs for it.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Router,
     extract::{Request, State},
     handler::Handler,
     middleware::{Next, from_fn, from_fn_with_state},
-    response::Response,
+    response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
+use ringback_metrics::RouteDurations;
 use ringback_model::Scope;
 
-use crate::{Api, error::ApiError, idempotency, request};
+use crate::{Api, error::ApiError, idempotency, peer, request};
 
 /// Collects routes. Each is guarded as its line says before its handler runs.
 #[derive(Default)]
@@ -36,6 +39,8 @@ type Mount = Box<dyn FnOnce(Router<Api>, &Api) -> Router<Api>>;
 struct Guard {
     scope: Option<Scope>,
     takes_query: bool,
+    /// Who calls from this machine needs no key.
+    open_here: bool,
 }
 
 impl Routes {
@@ -44,8 +49,23 @@ impl Routes {
         let guard = Guard {
             scope: None,
             takes_query: false,
+            open_here: false,
         };
         self.add("GET", path, guard, move |_| on(MethodFilter::GET, h))
+    }
+
+    /// Needs no key on this machine; elsewhere one with `scope`, of no application.
+    pub(crate) fn local<H: Handler<T, Api>, T: 'static>(
+        self,
+        path: &'static str,
+        scope: Scope,
+        handler: H,
+    ) -> Self {
+        let guard = Guard {
+            open_here: true,
+            ..needs(scope)
+        };
+        self.add("GET", path, guard, move |_| on(MethodFilter::GET, handler))
     }
 
     /// Shows one thing.
@@ -68,8 +88,8 @@ impl Routes {
         handler: H,
     ) -> Self {
         let guard = Guard {
-            scope: Some(scope),
             takes_query: true,
+            ..needs(scope)
         };
         self.add("GET", path, guard, move |_| on(MethodFilter::GET, handler))
     }
@@ -135,8 +155,10 @@ impl Routes {
             .into_iter()
             .fold(Router::new(), |router, mount| mount(router, api));
         router
-            .fallback(async || ApiError::NoRoute)
-            .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+            .fallback(async |State(api)| elsewhere(&api, ApiError::NoRoute))
+            .method_not_allowed_fallback(async |State(api)| {
+                elsewhere(&api, ApiError::MethodNotAllowed)
+            })
             .layer(from_fn(request::around))
             .with_state(api.clone())
     }
@@ -154,7 +176,8 @@ impl Routes {
             scope: guard.scope,
         });
         self.mounts.push(Box::new(move |router, api| {
-            let guarded = from_fn_with_state((api.clone(), guard), self::guard);
+            let durations = Arc::new(api.metrics().http.route(method, path));
+            let guarded = from_fn_with_state((api.clone(), guard, durations), self::around);
             router.route(path, route(api).route_layer(guarded))
         }));
         self
@@ -165,21 +188,53 @@ fn needs(scope: Scope) -> Guard {
     Guard {
         scope: Some(scope),
         takes_query: false,
+        open_here: false,
     }
 }
 
+/// Guards a route, and counts how long it takes.
+async fn around(
+    State((api, guard, durations)): State<(Api, Guard, Arc<RouteDurations>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = api.now();
+    let response = self::guard(&api, guard, request, next)
+        .await
+        .into_response();
+    let took = (api.now() - began).to_std().unwrap_or_default();
+    durations.answered(response.status().as_u16(), took);
+    response
+}
+
+/// Refuses, and counts, what no route takes.
+fn elsewhere(api: &Api, error: ApiError) -> Response {
+    let response = error.into_response();
+    let durations = api.metrics().http.elsewhere();
+    durations.answered(response.status().as_u16(), Duration::ZERO);
+    response
+}
+
 async fn guard(
-    State((api, guard)): State<(Api, Guard)>,
+    api: &Api,
+    guard: Guard,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    if let Some(scope) = guard.scope {
+    let needed = guard
+        .scope
+        .filter(|_| !(guard.open_here && peer::is_here(&request)));
+    if let Some(scope) = needed {
         let caller = api
             .keys()
             .caller(api.store(), request.headers(), api.now())
             .await?;
         if !caller.may(scope) {
             return Err(ApiError::MissingScope(scope));
+        }
+        // What is open on this machine is of the whole service.
+        if guard.open_here && caller.bound_to().is_some() {
+            return Err(ApiError::BoundKey);
         }
         request.extensions_mut().insert(caller);
     }

@@ -18,7 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-use crate::{Api, ApiConfig};
+use crate::{Api, ApiConfig, Peer};
 
 const MAX_HEADERS: usize = 100;
 /// Of a request's head; bodies are read through it too.
@@ -99,7 +99,12 @@ async fn serve_one(
 ) {
     // Answers are small and whole: waiting to fill a segment only delays them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: http::Request<Incoming>| {
+    // Without one, its requests come from elsewhere.
+    let peer = stream.peer_addr().ok().map(Peer);
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(peer);
+        }
         router.clone().oneshot(request.map(Body::new))
     });
     let connection = http1::Builder::new()

@@ -1,11 +1,12 @@
 //! Statements under way: each runs in a task of its own and comes back as a [`Reply`].
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ringback_metrics::{Metrics, Statement};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    DueRetry, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
+    Clock, DueRetry, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
     StoreError, Ticket, Transit,
 };
 use tokio::task::{JoinError, JoinSet};
@@ -96,14 +97,23 @@ pub(crate) struct Database {
 pub(crate) struct Calls {
     database: Database,
     transit: Transit,
+    clock: Clock,
+    metrics: Arc<Metrics>,
     replies: JoinSet<Reply>,
 }
 
 impl Calls {
-    pub(crate) fn new(database: Database, transit: Transit) -> Self {
+    pub(crate) fn new(
+        database: Database,
+        transit: Transit,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         Self {
             database,
             transit,
+            clock,
+            metrics,
             replies: JoinSet::new(),
         }
     }
@@ -120,7 +130,7 @@ impl Calls {
 
     pub(crate) fn read(&mut self, page: Page) {
         let (outbox, begun) = (self.outbox(), Begun::now(&self.transit));
-        self.replies.spawn(async move {
+        self.spawn(Statement::Read, async move {
             let rows = outbox.read(&page.cursors, page.limit).await;
             Reply::Read { page, rows, begun }
         });
@@ -128,7 +138,7 @@ impl Calls {
 
     pub(crate) fn look(&mut self, look: Look) {
         let (outbox, begun) = (self.outbox(), Begun::now(&self.transit));
-        self.replies.spawn(async move {
+        self.spawn(Statement::Due, async move {
             let limit = u32::try_from(look.limit).unwrap_or(u32::MAX);
             // Beyond what is taken in, so that the first row there tells when to look again.
             let until = look.until + FAR;
@@ -139,13 +149,14 @@ impl Calls {
 
     pub(crate) fn waiting(&mut self, lanes: Vec<Lane>) {
         let outbox = self.outbox();
-        self.replies
-            .spawn(async move { Reply::Waiting(outbox.waiting(&lanes).await) });
+        self.spawn(Statement::Waiting, async move {
+            Reply::Waiting(outbox.waiting(&lanes).await)
+        });
     }
 
     pub(crate) fn payloads(&mut self, events: Vec<EventId>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::Payloads, async move {
             let found = outbox.payloads(&events).await;
             Reply::Payloads { events, found }
         });
@@ -153,7 +164,7 @@ impl Calls {
 
     pub(crate) fn states(&mut self, ids: Vec<SubscriptionId>, now: DateTime<Utc>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::SendingStates, async move {
             let found = outbox.sending_states(&ids, now).await;
             Reply::States { ids, found }
         });
@@ -161,7 +172,7 @@ impl Calls {
 
     pub(crate) fn changed(&mut self, since: DateTime<Utc>, at: DateTime<Utc>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::ChangedSince, async move {
             let found = outbox.changed_since(since).await;
             Reply::Changed { at, found }
         });
@@ -169,7 +180,7 @@ impl Calls {
 
     pub(crate) fn settle(&mut self, lease: NodeLease, batch: Vec<Settlement>, now: DateTime<Utc>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::Settle, async move {
             let done = outbox.settle(&lease, &batch, now).await;
             Reply::Settled { batch, done }
         });
@@ -177,7 +188,7 @@ impl Calls {
 
     pub(crate) fn park(&mut self, lease: NodeLease, keys: Vec<OutboxKey>, due_at: DateTime<Utc>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::Park, async move {
             let done = outbox.park(&lease, &keys, due_at).await;
             Reply::Parked { keys, due_at, done }
         });
@@ -185,7 +196,7 @@ impl Calls {
 
     pub(crate) fn disable(&mut self, subscription: SubscriptionId, now: DateTime<Utc>) {
         let outbox = self.outbox();
-        self.replies.spawn(async move {
+        self.spawn(Statement::Disable, async move {
             let done = outbox
                 .disable_subscription(subscription, "410 Gone", now)
                 .await;
@@ -195,7 +206,7 @@ impl Calls {
 
     pub(crate) fn take(&mut self, lease: NodeLease, lanes: Vec<Lane>, now: DateTime<Utc>) {
         let store = Arc::clone(&self.database.lanes);
-        self.replies.spawn(async move {
+        self.spawn(Statement::Take, async move {
             let taken = store.take(&lease, &lanes, now).await;
             Reply::Taken { lease, taken }
         });
@@ -203,9 +214,21 @@ impl Calls {
 
     pub(crate) fn release(&mut self, lease: NodeLease, lanes: Vec<Lane>) {
         let store = Arc::clone(&self.database.lanes);
-        self.replies.spawn(async move {
+        self.spawn(Statement::Release, async move {
             let done = store.release(&lease, &lanes).await;
             Reply::Released { lanes, done }
+        });
+    }
+
+    /// Starts one, and counts how long it takes.
+    fn spawn(&mut self, statement: Statement, call: impl Future<Output = Reply> + Send + 'static) {
+        let (clock, metrics) = (self.clock.clone(), Arc::clone(&self.metrics));
+        self.replies.spawn(async move {
+            let began = clock.now();
+            let reply = call.await;
+            let took = (clock.now() - began).to_std().unwrap_or_default();
+            metrics.database.ran(statement, took);
+            reply
         });
     }
 

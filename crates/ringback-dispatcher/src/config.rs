@@ -1,5 +1,9 @@
 //! What can be set.
 
+use std::sync::Arc;
+
+use ringback_metrics::Metrics;
+
 /// What can be set of a [`crate::Dispatcher`].
 #[derive(Clone, Debug)]
 pub struct DispatcherConfig {
@@ -14,6 +18,8 @@ pub struct DispatcherConfig {
     pub payload_cache_bytes: usize,
     /// The value of the header `user-agent`.
     pub user_agent: String,
+    /// What to count with.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for DispatcherConfig {
@@ -24,6 +30,7 @@ impl Default for DispatcherConfig {
             queue_per_node: 1_000_000,
             payload_cache_bytes: 64 * 1024 * 1024,
             user_agent: concat!("Ringback/", env!("CARGO_PKG_VERSION")).to_owned(),
+            metrics: Arc::default(),
         }
     }
 }

@@ -183,7 +183,12 @@ impl<T: Transport> Dispatcher<T> {
         Self {
             hints: database.hints.listen(),
             beats: membership.beats(),
-            calls: Calls::new(database.clone(), handed_over.transit.clone()),
+            calls: Calls::new(
+                database.clone(),
+                handed_over.transit.clone(),
+                clock.clone(),
+                Arc::clone(&config.metrics),
+            ),
             attempts: JoinSet::new(),
             lanes: Lanes::new(),
             reader: Reader::new(now),
@@ -341,6 +346,15 @@ impl<T: Transport> Dispatcher<T> {
         self.read(now);
         self.move_lanes(now);
         self.tidy(now);
+        self.show();
+    }
+
+    /// Shows how much is at hand.
+    fn show(&self) {
+        let delivering = &self.config.metrics.delivering;
+        delivering.in_flight.set(self.in_flight.len() as i64);
+        delivering.queued.set(self.schedule.queued() as i64);
+        delivering.unsettled.set(self.settler.unsettled() as i64);
     }
 
     /// When there is something to do next, if nothing happens before.

@@ -165,6 +165,12 @@ impl<T: Transport> Dispatcher<T> {
         if !lanes.is_empty() {
             self.calls.waiting(lanes.to_vec());
         }
+        self.show_lanes();
+    }
+
+    fn show_lanes(&self) {
+        let owned = self.lanes.owned().count();
+        self.config.metrics.delivering.lanes.set(owned as i64);
     }
 
     /// Forgets what waits in lanes; what is under way goes on.
@@ -195,5 +201,6 @@ impl<T: Transport> Dispatcher<T> {
             });
         }
         self.retries.drop_lanes(dropped);
+        self.show_lanes();
     }
 }

@@ -1,6 +1,9 @@
 //! Takes in what attempts and statements brought about.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
+use ringback_metrics::Settled;
 use ringback_model::{Outcome, SubscriptionId};
 use ringback_store::{Hint, Next, OutboxKey, Settlement, Source, StoreError};
 use tokio::task::{Id, JoinError};
@@ -60,6 +63,11 @@ impl<T: Transport> Dispatcher<T> {
             error = record.error.map(|error| error.as_str()),
             total_ms = record.total_ms,
             "attempted"
+        );
+        self.config.metrics.delivering.attempted(
+            record.error,
+            record.answer.as_ref().map(|answer| answer.status_code),
+            Duration::from_millis(record.total_ms.into()),
         );
         let subscription = row.delivery.subscription;
         if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(subscription) {
@@ -128,6 +136,7 @@ impl<T: Transport> Dispatcher<T> {
 
     fn after_settling(&mut self, batch: Vec<Settlement>, now: DateTime<Utc>) {
         for settled in &batch {
+            self.count_settled(settled, now);
             self.lanes.end_work(settled.lane);
             if settled.source != Source::Outbox {
                 self.retries.let_go(settled.delivery.subscription, now);
@@ -148,6 +157,32 @@ impl<T: Transport> Dispatcher<T> {
         }
         let settled = batch.into_iter().map(|settled| settled.delivery).collect();
         self.known.settled(settled, self.handed_over.transit.mark());
+    }
+
+    fn count_settled(&self, settlement: &Settlement, now: DateTime<Utc>) {
+        let how = match settlement.next {
+            Next::Delivered => Settled::Delivered,
+            Next::Dead(_) => Settled::Dead,
+            Next::Cancelled => Settled::Cancelled,
+            Next::Retry { .. } => return,
+        };
+        let (made, round_start) = match settlement.source {
+            Source::Outbox => (0, 0),
+            Source::Retries {
+                attempts_made,
+                round_start,
+            } => (attempts_made, round_start),
+        };
+        let attempt = settlement.attempt.as_ref();
+        let attempts = attempt.map_or(made, |attempt| attempt.number);
+        let whole_way = (now - settlement.delivery.event.time())
+            .to_std()
+            .unwrap_or_default();
+        let is_replay = round_start > 0;
+        self.config
+            .metrics
+            .delivering
+            .settled(how, attempts, (!is_replay).then_some(whole_way));
     }
 
     /// Moves rows to the retries that cannot be sent soon.

@@ -25,6 +25,7 @@ mod hints;
 mod keys;
 mod labels;
 mod lanes;
+mod observe;
 mod outbox;
 mod park;
 mod partitions;
@@ -43,12 +44,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, SubscriptionId};
 use ringback_store::{
-    Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Beat,
-    BegunRequest, CancelOutcome, Changed, CreatedApp, Delivery, DeliveryCursor, DeliveryFilter,
-    DueRetry, Event, EventFilter, Hint, Hints, History, IdempotencyKey, Key, Lanes, Maintain,
-    NewApp, NewKey, NewSubscription, NodeLease, Outbox, OutboxKey, Page, Payload, Registry,
-    ReplayOutcome, Sealed, SendingState, Settlement, StoreError, StoredSecret, Subscription,
-    SubscriptionChange, Within,
+    Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
+    BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
+    DeliveryFilter, DueRetry, Event, EventFilter, Hint, Hints, History, IdempotencyKey, Key, Lanes,
+    Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe, Outbox, OutboxKey, Page,
+    Payload, Registry, ReplayOutcome, Sealed, SendingState, Settlement, StoreError, StoredSecret,
+    Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -498,5 +499,16 @@ impl Maintain for PostgresStore {
             .await
             .map_err(failure::failed)?;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Observe for PostgresStore {
+    async fn backlog(&self, now: DateTime<Utc>) -> Result<Backlog, StoreError> {
+        observe::backlog(&self.0.pool, now).await
+    }
+
+    fn connections(&self) -> Connections {
+        observe::connections(&self.0.pool)
     }
 }

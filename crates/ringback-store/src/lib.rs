@@ -59,7 +59,10 @@ pub use handover::{HandOver, HandOverReceiver, OwnedLanes, Ticket, Transit, hand
 mod maintain;
 pub use maintain::Maintain;
 
-/// Everything a database offers, for whoever wires a process together.
-pub trait Store: Accept + Registry + History + Outbox + Lanes + Hints + Maintain {}
+mod observe;
+pub use observe::{Backlog, Connections, Observe};
 
-impl<T: Accept + Registry + History + Outbox + Lanes + Hints + Maintain> Store for T {}
+/// Everything a database offers, for whoever wires a process together.
+pub trait Store: Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe {}
+
+impl<T: Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe> Store for T {}

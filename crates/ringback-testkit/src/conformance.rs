@@ -23,6 +23,7 @@ pub mod lanes;
 pub mod late;
 pub mod lists;
 pub mod maintain;
+pub mod observe;
 pub mod order;
 pub mod outbox;
 pub mod replay;
@@ -250,6 +251,16 @@ macro_rules! conformance_cases {
                 many_nodes_may_tend_at_once_and_again
                 the_next_day_is_ready_before_it_comes
                 keys_are_remembered_for_a_day_and_then_forgotten
+            }
+            observe {
+                nothing_is_due_in_an_empty_store
+                the_oldest_delivery_in_any_lane_says_since_when_it_is_due
+                a_retry_is_due_when_its_time_has_come
+                what_is_held_is_not_due
+                a_due_delivery_behind_held_ones_is_seen
+                what_waits_is_counted_by_state
+                deleted_and_hidden_subscriptions_are_not_counted
+                connections_are_counted
             }
         }
     };

@@ -6,6 +6,7 @@ use anyhow::Context;
 use ringback_api::{Api, ApiConfig};
 use ringback_dispatcher::{Dispatcher, DispatcherConfig};
 use ringback_egress::{Egress, EgressConfig};
+use ringback_metrics::Metrics;
 use ringback_store::{Clock, Membership, Store, Vault, handover};
 use tokio::{
     net::TcpListener,
@@ -64,7 +65,9 @@ impl Service {
         let shutdown = CancellationToken::new();
         let mut roles = JoinSet::new();
         let mut hand_over = None;
-        if let Some(dispatcher) = config.dispatcher {
+        let metrics = Arc::new(Metrics::new());
+        if let Some(mut dispatcher) = config.dispatcher {
+            dispatcher.metrics = Arc::clone(&metrics);
             let (sender, receiver) = handover(HAND_OVER_CAPACITY);
             let egress = Egress::new(config.egress)?;
             let dispatcher = Dispatcher::new(
@@ -79,7 +82,8 @@ impl Service {
             hand_over = Some(sender);
         }
         let mut api_addr = None;
-        if let Some((listener, api)) = config.api {
+        if let Some((listener, mut api)) = config.api {
+            api.metrics = metrics;
             api_addr = Some(
                 listener
                     .local_addr()

@@ -138,6 +138,7 @@ async fn lab(duplicates: bool) -> Lab {
         hints: Arc::clone(&heard) as _,
         membership: Arc::new(membership),
         hand_over: Some(hand_over),
+        metrics: Arc::default(),
     });
     Lab {
         batcher,

@@ -1,12 +1,19 @@
-//! What needs no key: health, documentation, the pages that problems link to.
+//! What needs no key: health, metrics, documentation, the pages that problems link to.
+
+use std::time::Duration;
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
     response::{Html, IntoResponse, Response},
 };
-use http::header::CONTENT_SECURITY_POLICY;
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use ringback_metrics::Metrics;
+use ringback_store::Connections;
 
 use crate::{Api, docs_page, error::ApiError, json, openapi, problem::Kind};
+
+/// How long `/metrics` waits for the database: Prometheus itself waits for ten seconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Is the process alive?
 #[utoipa::path(
@@ -37,6 +44,41 @@ pub(crate) async fn readyz(State(api): State<Api>) -> Result<&'static str, ApiEr
     } else {
         Err(ApiError::LeaseLost)
     }
+}
+
+/// What is counted, for Prometheus
+///
+/// Open to whoever calls from the same machine; elsewhere it needs a key.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "system",
+    operation_id = "metrics",
+    responses((
+        status = 200,
+        description = "The Prometheus text format, 0.0.4.",
+        body = String,
+        content_type = "text/plain"
+    ))
+)]
+pub(crate) async fn metrics(State(api): State<Api>) -> Response {
+    let metrics = api.metrics();
+    // Before the reading, which would be seen at work.
+    let Connections { used, idle } = api.store().connections();
+    metrics.database.set_connections(used, idle);
+    let asked = api.clone();
+    // In a task of its own, which is brought to its end: its reading serves the next too.
+    let refreshed = tokio::spawn(async move {
+        asked
+            .watch()
+            .refresh(asked.store(), asked.metrics(), asked.clock())
+            .await;
+    });
+    if tokio::time::timeout(PATIENCE, refreshed).await.is_err() {
+        tracing::warn!("what waits could not be read in time for the metrics");
+    }
+    api.watch().show(metrics, api.now());
+    ([(CONTENT_TYPE, Metrics::CONTENT_TYPE)], metrics.text()).into_response()
 }
 
 /// This description

@@ -9,6 +9,7 @@ mod deliveries;
 mod events;
 mod idempotency;
 mod keys;
+mod metrics;
 mod problems;
 mod server;
 mod subscriptions;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
-use ringback_api::{Api, ApiConfig};
+use ringback_api::{Api, ApiConfig, Peer};
 use ringback_model::{AppId, KeyId, Lane, Scope};
 use ringback_sqlite::{SqliteOptions, SqliteStore};
 use ringback_store::{Clock, Lanes, MasterKey, Membership, NewKey, NodeLease, Registry, Vault};
@@ -176,6 +176,13 @@ impl Call<'_> {
         self.request
             .headers_mut()
             .insert(name, value.parse().unwrap());
+        self
+    }
+
+    /// As if its connection came from this address.
+    pub(crate) fn from(mut self, address: &str) -> Self {
+        let peer = Peer(address.parse().unwrap());
+        self.request.extensions_mut().insert(peer);
         self
     }
 
