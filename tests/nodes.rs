@@ -9,7 +9,7 @@ use ringback_testkit::receiver::Gate;
 use tokio::time::Instant;
 
 use self::trial::{SUBSCRIPTIONS, Trial};
-use crate::harness::{Books, Server, Traffic, unsettled};
+use crate::harness::{Books, Sending, Server, Traffic, unsettled};
 
 /// A lease lasts 10 s; the rest is for noticing, taking and sending.
 const TAKEN_OVER: Duration = Duration::from_secs(15);
@@ -73,10 +73,13 @@ async fn a_killed_nodes_lanes_are_served_within_15_seconds() {
 }
 
 /// What it had in flight is in flight from the lanes' new owner when it wakes. Its own
-/// requests are answered 503, the new owner's 204: its failures must move nothing.
+/// requests are answered 503, the new owner's 204: its failures must move nothing. They
+/// are there before it wakes, so that it has room at once for what it still holds, and
+/// what the new owner has sent meanwhile: it must send none of that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_stopped_past_its_lease_repeats_only_what_it_had_in_flight() {
     let mut trial = Trial::start().await;
+    trial.max_in_flight = 1;
     let [owner, paused] = trial.spawn_pair(["owner", "paused"]).await;
     let [failing, succeeding] = [(); 2].map(|()| Gate::shut());
     let its_own = trial.subscriptions_of("paused").await;
@@ -88,23 +91,32 @@ async fn a_node_stopped_past_its_lease_repeats_only_what_it_had_in_flight() {
     trial.all_come().await;
     let mut in_flight = trial.inbox.look(|books| books.of_round(0));
     in_flight.retain(|sending| its_own.contains(&sending.delivery.subscription));
+    // What it accepts itself it holds by the time it answers, and there is no room for it.
+    let held = trial.post_to_each(&paused.api).await;
 
     paused.signal("STOP");
     trial.inbox.next_round();
-    trial.answer_behind(&succeeding, 204, {
-        let in_flight = in_flight.clone();
-        move |sending| in_flight.contains(&sending)
+    // Half of it stays in flight from the new owner, which sends what is behind the rest.
+    let halved: BTreeSet<_> = in_flight.iter().copied().step_by(2).collect();
+    let mut held = trial.deliveries_of(&held);
+    held.retain(|delivery| {
+        let is_behind = |sending: &Sending| sending.delivery.subscription == delivery.subscription;
+        its_own.contains(&delivery.subscription) && !halved.iter().any(is_behind)
     });
+    trial.answer_behind(&succeeding, 204, move |sending| halved.contains(&sending));
     trial.owned_by("owner", 256..=256).await;
     trial.post_to_each(&owner.api).await;
-    let again = |books: &Books| books.of_round(1).is_superset(&in_flight);
+    let again = |books: &Books| {
+        let all_held = held.iter().all(|delivery| books.has(*delivery));
+        all_held && books.of_round(1).is_superset(&in_flight)
+    };
     trial
         .inbox
-        .wait_until("what was in flight to come again", again)
+        .wait_until("what was in flight to come again, and what was held", again)
         .await;
 
-    paused.signal("CONT");
     failing.open();
+    paused.signal("CONT");
     // It has noticed, and holds lanes anew: what it had to say of the old ones is said.
     trial.owned_by("paused", 1..=256).await;
     succeeding.open();

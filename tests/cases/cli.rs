@@ -1,6 +1,9 @@
 //! The command line, against a server.
 
-use std::process::Output;
+use std::{
+    io,
+    process::{Output, Stdio},
+};
 
 use ringback_testkit::{Receiver, TestStore};
 use serde_json::{Value, json};
@@ -13,6 +16,7 @@ on_both_databases! {
     an_event_is_followed_from_the_application_to_the_replay,
     a_key_that_the_command_line_makes_can_do_what_it_is_for,
     exit_codes_say_what_went_wrong,
+    a_command_whose_output_nobody_reads_ends_without_a_word,
 }
 
 async fn an_event_is_followed_from_the_application_to_the_replay(store: TestStore) {
@@ -197,6 +201,24 @@ async fn exit_codes_say_what_went_wrong(store: TestStore) {
     assert_eq!(keyless.await.unwrap().status.code(), Some(5));
 }
 
+/// As in `ringback deliveries list | head -1`, when `head` has ended.
+async fn a_command_whose_output_nobody_reads_ends_without_a_word(store: TestStore) {
+    let server = Server::spawn(store.url(), &[]);
+    server.api.app(APP).await;
+    let cli = Cli {
+        api: server.api.clone(),
+    };
+    for format in ["table", "json", "id"] {
+        for command in ["list", "get"] {
+            let app = if command == "get" { &[APP][..] } else { &[] };
+            let args = [&["apps", command, "-o", format], app].concat();
+            let output = cli.run_into_nothing(&args).await;
+            let errors = String::from_utf8_lossy(&output.stderr);
+            assert_eq!((output.status.code(), &*errors), (Some(0), ""), "{args:?}");
+        }
+    }
+}
+
 /// The command line of somebody with a key.
 struct Cli {
     api: Api,
@@ -204,8 +226,19 @@ struct Cli {
 
 impl Cli {
     async fn run(&self, args: &[&str]) -> Output {
+        self.run_into(args, Stdio::piped()).await
+    }
+
+    /// Runs it when whoever was to read what it prints is gone.
+    async fn run_into_nothing(&self, args: &[&str]) -> Output {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        self.run_into(args, writer.into()).await
+    }
+
+    async fn run_into(&self, args: &[&str], stdout: Stdio) -> Output {
         let mut command = ringback();
-        command.args(args);
+        command.args(args).stdout(stdout);
         command
             .env("RINGBACK_SERVER", self.api.base())
             .env("RINGBACK_KEY", self.api.key());

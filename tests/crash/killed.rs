@@ -16,10 +16,11 @@ use crate::harness::{
 const APP: &str = "crash";
 /// Kills that found something unsettled.
 const KILLS: usize = 20;
-/// Events per second that producers try to post, at least.
-const OFFERED: f64 = 300.0;
-/// What is aimed at, so that the rest of the machine may take its share.
+/// Events per second that producers aim at. What they reach is the machine's: each kill
+/// needs events before it, however long they take.
 const AIM: u32 = 400;
+/// Events that are accepted between two kills, at least.
+const ACCEPTED: usize = 60;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_service_loses_nothing_on_sqlite() {
@@ -120,7 +121,7 @@ impl<'a> Trial<'a> {
         let began = Instant::now();
         let traffic = Traffic::start(&self.plan, &[&server.api]);
         // The moment is what is being tried out; nothing is concluded from it.
-        sleep(life).await;
+        tokio::join!(sleep(life), traffic.wait_for_more(ACCEPTED));
         // With an answer just given: what it promised must be true already.
         traffic.wait_for_more(1).await;
         server.kill();
@@ -155,10 +156,6 @@ impl<'a> Trial<'a> {
             .count();
         let offered = self.posts.len() as f64 / self.posting.as_secs_f64();
         println!("{offered:.0} events/s offered; {accepted} accepted, {broken} without an answer");
-        assert!(
-            offered >= OFFERED,
-            "only {offered:.0} events/s were offered"
-        );
     }
 
     /// Whatever came again had been sent in the life before, and was not settled when

@@ -23,6 +23,8 @@ pub(super) struct Trial {
     pub(super) plan: Plan,
     /// All that was posted.
     pub(super) posts: Vec<Post>,
+    /// Of each subscription.
+    pub(super) max_in_flight: u16,
     subscriptions: Vec<SubscriptionId>,
     key: String,
     /// To look at who owns what.
@@ -42,6 +44,7 @@ impl Trial {
             inbox: Inbox::start().await,
             plan: Plan::new(APP, SUBSCRIPTIONS as u64, EVENTS_PER_SECOND),
             posts: Vec::new(),
+            max_in_flight: 10,
             subscriptions: Vec::new(),
             key: key.trim().to_owned(),
             database: Mutex::new(PgConnection::connect(store.url()).await.unwrap()),
@@ -70,8 +73,12 @@ impl Trial {
     pub(super) async fn subscribe(&mut self, api: &Api) {
         api.app(APP).await;
         for index in 0..SUBSCRIPTIONS {
-            // Some receivers answer after many seconds.
-            let fields = json!({"event_types": [format!("t.{index}")], "timeout_s": 30});
+            let fields = json!({
+                "event_types": [format!("t.{index}")],
+                // Some receivers answer after many seconds.
+                "timeout_s": 30,
+                "max_in_flight": self.max_in_flight,
+            });
             self.subscriptions
                 .push(self.inbox.subscribe(api, APP, fields).await);
         }

@@ -52,6 +52,15 @@ impl<T: Transport> Dispatcher<T> {
             Err(error) => return self.pace.lanes.failed("take lanes", &error, now),
         };
         self.pace.lanes.worked();
+        // Others may have them by now, and a beat have said so already. If they are ours
+        // all the same, the next beats say that.
+        if now >= self.pace.asked_at + NodeLease::MARGIN {
+            tracing::warn!(
+                lanes = lanes.len(),
+                "the answer to taking lanes came too late"
+            );
+            return;
+        }
         let mark = self.handed_over.transit.mark();
         if self.lanes.taken(lease, &lanes, mark) && !lanes.is_empty() {
             tracing::debug!(lanes = lanes.len(), "lanes taken");

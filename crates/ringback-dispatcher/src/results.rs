@@ -54,6 +54,7 @@ impl<T: Transport> Dispatcher<T> {
         let Attempted {
             record,
             outcome,
+            detail,
             ended_at,
         } = attempted;
         tracing::debug!(
@@ -61,6 +62,7 @@ impl<T: Transport> Dispatcher<T> {
             attempt.number = record.number,
             status = record.answer.as_ref().map(|answer| answer.status_code),
             error = record.error.map(|error| error.as_str()),
+            detail,
             total_ms = record.total_ms,
             "attempted"
         );

@@ -51,6 +51,8 @@ pub(crate) struct Attempt {
 pub(crate) struct Attempted {
     pub(crate) record: AttemptRecord,
     pub(crate) outcome: Outcome,
+    /// Why there is no answer, in words that hold no secret and no URL; for the log.
+    pub(crate) detail: Option<String>,
     /// Waits run from here.
     pub(crate) ended_at: DateTime<Utc>,
 }
@@ -61,32 +63,37 @@ impl Attempt {
         let started_at = clock.now();
         let post = match &self.sending.endpoint {
             Ok(endpoint) => self.post(endpoint, started_at, clock.unix_seconds()),
-            Err(fault) => Err(fault.error()),
+            Err(fault) => Err(Failure {
+                error: fault.error(),
+                detail: fault.to_string(),
+            }),
         };
         let made = match post {
             Ok(post) => transport.post(post).await,
-            Err(error) => unsent(error),
+            Err(failure) => unsent(failure),
         };
         self.judge(made, started_at, clock.now())
     }
 
     /// Records an attempt that was cut off by a fault of ours.
     pub(crate) fn broken(&self, started_at: DateTime<Utc>, ended_at: DateTime<Utc>) -> Attempted {
-        self.judge(unsent(AttemptError::Protocol), started_at, ended_at)
+        let failure = Failure {
+            error: AttemptError::Protocol,
+            detail: "a fault of ours broke it off".to_owned(),
+        };
+        self.judge(unsent(failure), started_at, ended_at)
     }
 
     /// The request, signed.
-    fn post(
-        &self,
-        endpoint: &Endpoint,
-        now: DateTime<Utc>,
-        sent_at: i64,
-    ) -> Result<Post, AttemptError> {
+    fn post(&self, endpoint: &Endpoint, now: DateTime<Utc>, sent_at: i64) -> Result<Post, Failure> {
         let id = self.message.id.to_str().unwrap_or_default();
         let sign = |secrets: &[_]| sign(id, sent_at, &self.message.body, secrets);
         let signature = endpoint.with_secrets(now, sign).map_err(|NoActiveSecret| {
             tracing::error!(subscription.id = %self.sending.id, "there is no live signing secret");
-            AttemptError::Protocol
+            Failure {
+                error: AttemptError::Protocol,
+                detail: "there is no live signing secret".to_owned(),
+            }
         })?;
         Ok(Post {
             target: Arc::clone(&endpoint.target),
@@ -119,9 +126,13 @@ impl Attempt {
         started_at: DateTime<Utc>,
         ended_at: DateTime<Utc>,
     ) -> Attempted {
-        let (outcome, answer) = match made.result {
-            Ok(answer) => (Outcome::from_status(answer.status), Some(kept(answer))),
-            Err(failure) => (Outcome::Failed(failure.error), None),
+        let (outcome, answer, detail) = match made.result {
+            Ok(answer) => (
+                Outcome::from_status(answer.status),
+                Some(kept(answer)),
+                None,
+            ),
+            Err(Failure { error, detail }) => (Outcome::Failed(error), None, Some(detail)),
         };
         let record = AttemptRecord {
             number: self.number,
@@ -143,6 +154,7 @@ impl Attempt {
         Attempted {
             record,
             outcome,
+            detail,
             ended_at,
         }
     }
@@ -174,11 +186,7 @@ fn kept(answer: Answer) -> AttemptAnswer {
 }
 
 /// What never was on the wire.
-fn unsent(error: AttemptError) -> Exchange {
-    let failure = Failure {
-        error,
-        detail: String::new(),
-    };
+fn unsent(failure: Failure) -> Exchange {
     Exchange {
         timings: Default::default(),
         remote_addr: None,
@@ -218,7 +226,7 @@ mod tests {
         }
     }
 
-    fn post(attempt: &Attempt) -> Result<Post, AttemptError> {
+    fn post(attempt: &Attempt) -> Result<Post, Failure> {
         attempt.post(
             attempt.sending.endpoint.as_ref().unwrap(),
             now(),
@@ -263,9 +271,9 @@ mod tests {
     #[test]
     fn nothing_is_sent_unsigned() {
         let expired = attempt(|state| state.secrets[0].1 = Some(now()));
-        assert_eq!(post(&expired).unwrap_err(), AttemptError::Protocol);
+        assert_eq!(post(&expired).unwrap_err().error, AttemptError::Protocol);
         let none = attempt(|state| state.secrets.clear());
-        assert_eq!(post(&none).unwrap_err(), AttemptError::Protocol);
+        assert_eq!(post(&none).unwrap_err().error, AttemptError::Protocol);
     }
 
     #[test]

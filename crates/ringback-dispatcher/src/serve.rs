@@ -226,11 +226,7 @@ impl<T: Transport> Dispatcher<T> {
         };
         tracing::warn!(delivery.id = %row.delivery, "its event is not kept any more");
         self.cache.release(row.delivery.event);
-        self.settle_unsent(
-            row,
-            &sending,
-            event_type,
-            Next::Dead(DeadReason::OutOfAttempts),
-        );
+        let expired = Next::Dead(DeadReason::PayloadExpired);
+        self.settle_unsent(row, &sending, event_type, expired);
     }
 }

@@ -65,6 +65,8 @@ words! {
         OutOfAttempts = 1 "out_of_attempts",
         /// Its subscription was disabled.
         SubscriptionDisabled = 2 "subscription_disabled",
+        /// Its event is no longer kept: there is nothing to send.
+        PayloadExpired = 3 "payload_expired",
     }
 }
 
@@ -126,5 +128,9 @@ mod tests {
             assert_eq!(error.as_str().parse(), Ok(*error));
         }
         assert_eq!(AttemptError::from_code(99), None);
+        for reason in DeadReason::ALL {
+            assert_eq!(DeadReason::from_code(reason.code()), Some(*reason));
+            assert_eq!(reason.as_str().parse(), Ok(*reason));
+        }
     }
 }

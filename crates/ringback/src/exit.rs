@@ -1,6 +1,12 @@
 //! What the process's exit code says: documented in `docs/operations.md`.
 
-use crate::client::ClientError;
+use crate::{client::ClientError, output::PrintError};
+
+/// Whether an error is none that anybody is to be told of: whoever read the output has
+/// seen enough, as `head` has after its first lines.
+pub fn is_quiet(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(PrintError::Cut))
+}
 
 /// The exit code for an error.
 pub fn code(error: &anyhow::Error) -> u8 {

@@ -13,6 +13,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     match cli::run(cli).await {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if exit::is_quiet(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::from(exit::code(&error))

@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// What a test that hangs is given, in real time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// How far the clock is moved when nothing happens by itself.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -99,6 +99,23 @@ impl Lab {
 
     /// Starts a node.
     pub(crate) async fn late_node(&self, name: &str, config: DispatcherConfig) -> Node {
+        let (dispatcher, membership, hand_over) = self.dispatcher(name, config).await;
+        let shutdown = CancellationToken::new();
+        let run = tokio::spawn(dispatcher.run(shutdown.clone()));
+        Node {
+            membership,
+            hand_over,
+            shutdown,
+            run,
+        }
+    }
+
+    /// Makes a node that does not run by itself.
+    pub(crate) async fn dispatcher(
+        &self,
+        name: &str,
+        config: DispatcherConfig,
+    ) -> (Dispatcher<Receiver>, Arc<Membership>, HandOver) {
         let clock = self.clock.clone();
         let membership = Membership::join(&*self.store, name, true, clock)
             .await
@@ -118,14 +135,7 @@ impl Lab {
             self.receiver.clone(),
             config,
         );
-        let shutdown = CancellationToken::new();
-        let run = tokio::spawn(dispatcher.run(shutdown.clone()));
-        Node {
-            membership,
-            hand_over,
-            shutdown,
-            run,
-        }
+        (dispatcher, membership, hand_over)
     }
 
     pub(crate) async fn subscribe(

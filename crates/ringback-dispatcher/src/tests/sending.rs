@@ -1,5 +1,7 @@
 //! Deliveries are found and sent.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 
 #[tokio::test]
@@ -128,6 +130,27 @@ async fn a_panic_is_one_failed_attempt_and_hurts_nobody_else() {
     let whole = lab.emit(&node).await;
     lab.until_in_time("delivered", &[&node], async || {
         lab.status(whole, subscription).await == DeliveryStatus::Delivered
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_delivery_whose_event_is_not_kept_any_more_is_dead_without_an_attempt() {
+    let (lab, node, subscription) = lab_with(STANDARD, 10).await;
+    lab.store.forgetful.store(true, Ordering::Relaxed);
+    let event = lab.emit_silently().await;
+    lab.store.hint(Hint::Lane(Lane::of(subscription)));
+    lab.until_status(event, subscription, DeliveryStatus::Dead)
+        .await;
+    let delivery = lab.delivery(event, subscription).await;
+    assert_eq!(delivery.dead_reason, Some(DeadReason::PayloadExpired));
+    assert_eq!((delivery.attempts, lab.receiver.count()), (0, 0));
+
+    // What follows is sent as ever.
+    lab.store.forgetful.store(false, Ordering::Relaxed);
+    let next = lab.emit(&node).await;
+    lab.until_in_time("delivered", &[&node], async || {
+        lab.status(next, subscription).await == DeliveryStatus::Delivered
     })
     .await;
 }

@@ -33,6 +33,8 @@ pub(crate) struct WatchedStore {
     /// Replies to calls of this name are held back, after they had their effect.
     held: watch::Sender<Option<Call>>,
     holding: AtomicUsize,
+    /// No event is kept any more.
+    pub(crate) forgetful: AtomicBool,
     /// Replies arrive in any order.
     pub(crate) jumbled: AtomicBool,
 }
@@ -53,6 +55,7 @@ impl WatchedStore {
             failing: Mutex::default(),
             held: watch::Sender::new(None),
             holding: AtomicUsize::new(0),
+            forgetful: AtomicBool::new(false),
             jumbled: AtomicBool::new(false),
         }
     }
@@ -71,7 +74,12 @@ impl WatchedStore {
 
     /// Whether a reply is being held back.
     pub(crate) fn is_holding(&self) -> bool {
-        self.holding.load(Ordering::SeqCst) > 0
+        self.held_back() > 0
+    }
+
+    /// How many replies are being held back.
+    pub(crate) fn held_back(&self) -> usize {
+        self.holding.load(Ordering::SeqCst)
     }
 
     pub(crate) fn count(&self, call: Call) -> usize {
@@ -153,7 +161,11 @@ impl Outbox for WatchedStore {
     }
 
     async fn payloads(&self, events: &[EventId]) -> Result<Vec<Payload>, StoreError> {
-        self.watch("payloads", self.inner.payloads(events)).await
+        let mut found = self.watch("payloads", self.inner.payloads(events)).await?;
+        if self.forgetful.load(Ordering::Relaxed) {
+            found.clear();
+        }
+        Ok(found)
     }
 
     async fn waiting(

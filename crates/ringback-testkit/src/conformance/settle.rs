@@ -190,13 +190,12 @@ pub async fn a_delivery_that_is_out_of_attempts_is_dead(store: &TestStore) {
 pub async fn what_is_not_to_be_sent_is_settled_without_an_attempt(store: &TestStore) {
     let scene = Scene::new(store).await;
     let cases = [
-        (
-            Next::Dead(DeadReason::SubscriptionDisabled),
-            DeliveryStatus::Dead,
-        ),
-        (Next::Cancelled, DeliveryStatus::Cancelled),
+        (Some(DeadReason::SubscriptionDisabled), DeliveryStatus::Dead),
+        (Some(DeadReason::PayloadExpired), DeliveryStatus::Dead),
+        (None, DeliveryStatus::Cancelled),
     ];
-    for (next, status) in cases {
+    for (reason, status) in cases {
+        let next = reason.map_or(Next::Cancelled, Next::Dead);
         let [first, retried] = [scene.event(store).await, scene.event(store).await];
         let attempt = seed::attempt(1, 503, START);
         fail(store, &scene, retried, Source::Outbox, &attempt, 5).await;
@@ -212,10 +211,12 @@ pub async fn what_is_not_to_be_sent_is_settled_without_an_attempt(store: &TestSt
 
         let never_sent = look(store, scene.delivery(first)).await;
         assert_eq!((never_sent.status, never_sent.attempts), (status, 0));
+        assert_eq!(never_sent.dead_reason, reason);
         assert_eq!(never_sent.last_status_code, None);
         assert!(records(store, &scene, first).await.is_empty());
         let sent_once = look(store, scene.delivery(retried)).await;
         assert_eq!((sent_once.status, sent_once.attempts), (status, 1));
+        assert_eq!(sent_once.dead_reason, reason);
         assert_eq!(records(store, &scene, retried).await, [attempt]);
     }
 }

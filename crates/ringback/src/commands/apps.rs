@@ -53,17 +53,17 @@ pub async fn run(client: &Client, command: &AppsCommand, format: Format) -> anyh
     match command {
         AppsCommand::Create { slug, name } => {
             let body = json!({"slug": slug, "name": name.as_ref().unwrap_or(slug)});
-            output::item(format, &client.post("/v1/apps", &body).await?);
+            output::item(format, &client.post("/v1/apps", &body).await?)?;
         }
         AppsCommand::List { limit } => {
             output::items(
                 format,
                 &client.list("/v1/apps", &[], *limit).await?,
                 COLUMNS,
-            );
+            )?;
         }
         AppsCommand::Get { app } => {
-            output::item(format, &client.get(&format!("/v1/apps/{app}")).await?);
+            output::item(format, &client.get(&format!("/v1/apps/{app}")).await?)?;
         }
         AppsCommand::Delete { app } => client.delete(&format!("/v1/apps/{app}")).await?,
     }

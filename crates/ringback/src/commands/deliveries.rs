@@ -107,10 +107,10 @@ pub async fn run(
                 ("until", &*args.until),
             ];
             let items = client.list("/v1/deliveries", &query, args.limit).await?;
-            output::items(format, &items, COLUMNS);
+            output::items(format, &items, COLUMNS)?;
         }
         DeliveriesCommand::Get { delivery } => {
-            output::item(format, &client.get(&path(delivery, "")).await?);
+            output::item(format, &client.get(&path(delivery, "")).await?)?;
         }
         DeliveriesCommand::Attempts { delivery } => {
             let mut answer = client.get(&path(delivery, "/attempts")).await?;
@@ -119,19 +119,19 @@ pub async fn run(
                 format,
                 attempts.as_array().unwrap_or(&Vec::new()),
                 ATTEMPT_COLUMNS,
-            );
+            )?;
         }
         DeliveriesCommand::Replay { delivery } => {
             output::item(
                 format,
                 &client.post(&path(delivery, "/replay"), &json!({})).await?,
-            );
+            )?;
         }
         DeliveriesCommand::Cancel { delivery } => {
             output::item(
                 format,
                 &client.post(&path(delivery, "/cancel"), &json!({})).await?,
-            );
+            )?;
         }
     }
     Ok(())

@@ -23,6 +23,7 @@ use crate::{
     commands::{keys, serve::StopSignals},
     database::{self, Database},
     demo::{self, DemoReceiver},
+    output::{self, PrintError},
     secrets,
     service::{Service, ServiceConfig},
     settings::DatabaseUrl,
@@ -80,7 +81,8 @@ pub async fn run(args: &DevArgs) -> anyhow::Result<()> {
     let demo = demo_subscription(&client, receiver_addr).await?;
     receiver.check_with(demo.secret.parse()?);
     let mut signals = StopSignals::new()?;
-    print_banner(args, api_addr, receiver_addr, &demo);
+    // The service runs as well when nobody reads this.
+    let _ = print_banner(args, api_addr, receiver_addr, &demo);
 
     tokio::select! {
         () = signals.next() => {}
@@ -182,14 +184,19 @@ async fn demo_subscription(client: &Client, receiver: SocketAddr) -> anyhow::Res
     })
 }
 
-fn print_banner(args: &DevArgs, api: SocketAddr, receiver: SocketAddr, demo: &Demo) {
+fn print_banner(
+    args: &DevArgs,
+    api: SocketAddr,
+    receiver: SocketAddr,
+    demo: &Demo,
+) -> Result<(), PrintError> {
     for (wanted, got) in [(args.listen, api), (args.receiver, receiver)] {
         if wanted.port() != 0 && wanted != got {
-            println!("{wanted} is taken, so {got} it is.");
+            output::line(format_args!("{wanted} is taken, so {got} it is."))?;
         }
     }
     let program = program();
-    println!(
+    output::line(format_args!(
         "\
 Ringback {version} · dev mode: data in {FOLDER}/, deliveries may go to this machine, not for production
 
@@ -220,7 +227,7 @@ The same with curl:
         paths = demo::PATHS,
         subscription = demo.subscription,
         secret = demo.secret,
-    );
+    ))
 }
 
 /// How to call this program again: `cargo run` does not put it on the path.

@@ -66,10 +66,10 @@ pub async fn run(client: &Client, command: &EventsCommand, format: Format) -> an
                 format,
                 &client.list("/v1/events", &query, *limit).await?,
                 COLUMNS,
-            );
+            )?;
         }
         EventsCommand::Get { event } => {
-            output::item(format, &client.get(&format!("/v1/events/{event}")).await?);
+            output::item(format, &client.get(&format!("/v1/events/{event}")).await?)?;
         }
     }
     Ok(())

@@ -44,10 +44,10 @@ pub async fn run(settings: &Settings, args: &CreateArgs, format: Format) -> anyh
     let scopes = args.scopes.iter().copied().collect();
     let (id, key) = create(&*store, &args.name, scopes, app).await?;
     match format {
-        Format::Id => println!("{key}"),
-        Format::Json => println!("{:#}", json!({"id": id, "key": key})),
+        Format::Id => output::line(key)?,
+        Format::Json => output::line(format_args!("{:#}", json!({"id": id, "key": key})))?,
         Format::Table => {
-            output::item(format, &json!({"id": id, "key": key}));
+            output::item(format, &json!({"id": id, "key": key}))?;
             eprintln!("The key is shown this once: keep it.");
         }
     }

@@ -1,6 +1,6 @@
 //! `ringback migrate`: brings the database's schema up to this version.
 
-use crate::{database::Database, settings::Settings};
+use crate::{database::Database, output, settings::Settings};
 
 /// Brings the schema up, or says what that would do.
 ///
@@ -15,10 +15,10 @@ pub async fn run(settings: &Settings, plan: bool) -> anyhow::Result<()> {
         (database.migrate().await?, "applied")
     };
     for name in &names {
-        println!("{verb} {name}");
+        output::line(format_args!("{verb} {name}"))?;
     }
     if names.is_empty() {
-        println!("the schema is up to date");
+        output::line("the schema is up to date")?;
     }
     database.close().await;
     Ok(())

@@ -109,14 +109,14 @@ pub async fn run(
     match command {
         SubscriptionsCommand::Create(args) => {
             let path = format!("/v1/apps/{}/subscriptions", args.app);
-            output::item(format, &client.post(&path, &body(args)).await?);
+            output::item(format, &client.post(&path, &body(args)).await?)?;
         }
         SubscriptionsCommand::List { app, limit } => {
             let path = format!("/v1/apps/{app}/subscriptions");
-            output::items(format, &client.list(&path, &[], *limit).await?, COLUMNS);
+            output::items(format, &client.list(&path, &[], *limit).await?, COLUMNS)?;
         }
         SubscriptionsCommand::Get { subscription } => {
-            output::item(format, &client.get(&path(subscription, "")).await?);
+            output::item(format, &client.get(&path(subscription, "")).await?)?;
         }
         SubscriptionsCommand::Pause { subscription } => {
             output::item(
@@ -124,7 +124,7 @@ pub async fn run(
                 &client
                     .post(&path(subscription, "/pause"), &json!({}))
                     .await?,
-            );
+            )?;
         }
         SubscriptionsCommand::Resume { subscription } => {
             output::item(
@@ -132,13 +132,13 @@ pub async fn run(
                 &client
                     .post(&path(subscription, "/resume"), &json!({}))
                     .await?,
-            );
+            )?;
         }
         SubscriptionsCommand::Secret { subscription } => {
             let mut answer = client.get(&path(subscription, "/secret")).await?;
             let secrets = answer["secrets"].take();
             let columns = [("SECRET", "/secret"), ("EXPIRES", "/expires_at")];
-            output::items(format, secrets.as_array().unwrap_or(&Vec::new()), &columns);
+            output::items(format, secrets.as_array().unwrap_or(&Vec::new()), &columns)?;
         }
         SubscriptionsCommand::Delete { subscription } => {
             client.delete(&path(subscription, "")).await?;

@@ -68,7 +68,7 @@ pub async fn run(client: &Client, args: &TriggerArgs, format: Format) -> anyhow:
         let data = given.clone().unwrap_or_else(|| example(number).to_string());
         accepted.push(client.post_raw("/v1/events", body(args, data)?).await?);
     }
-    output::items(format, &accepted, COLUMNS);
+    output::items(format, &accepted, COLUMNS)?;
     if accepted.iter().all(|event| event["deliveries"] == 0) {
         eprintln!(
             "No subscription of `{}` wants `{}`.",

@@ -29,7 +29,8 @@ pub(crate) struct DeliveryView {
     next_attempt_at: Option<String>,
     /// How the last attempt ended; null before the first.
     last_attempt: Option<LastAttempt>,
-    /// Why it is not delivered: the last attempt's error, or `subscription_disabled`.
+    /// Why it is not delivered: the last attempt's error; `subscription_disabled` or
+    /// `payload_expired` if it is dead for that.
     #[schema(value_type = Option<String>, example = "http_status")]
     error: Option<&'static str>,
     /// When the event was accepted.
@@ -58,7 +59,9 @@ impl From<Delivery> for DeliveryView {
             error: last_error,
         });
         let error = match delivery.dead_reason {
-            Some(reason @ DeadReason::SubscriptionDisabled) => Some(reason.as_str()),
+            Some(reason @ (DeadReason::SubscriptionDisabled | DeadReason::PayloadExpired)) => {
+                Some(reason.as_str())
+            }
             Some(DeadReason::OutOfAttempts) | None => last_error,
         };
         Self {
