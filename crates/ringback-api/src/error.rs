@@ -6,7 +6,10 @@ use axum::response::{IntoResponse, Response};
 use ringback_model::Scope;
 use ringback_store::{OpenError, StoreError};
 
-use crate::problem::{Fault, Kind, Problem};
+use crate::{
+    cache::Late,
+    problem::{Fault, Kind, Problem},
+};
 
 /// Why a request was refused; answered as a problem document (RFC 9457).
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +179,12 @@ impl From<StoreError> for ApiError {
                 Self::Internal(Some(InternalCause::Store(error)))
             }
         }
+    }
+}
+
+impl From<Late> for ApiError {
+    fn from(late: Late) -> Self {
+        Self::Unavailable(Some(StoreError::unavailable(late)))
     }
 }
 

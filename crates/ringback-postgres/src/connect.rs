@@ -136,7 +136,7 @@ pub(crate) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .max_lifetime(None)
         .idle_timeout(Duration::from_secs(300))
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(Duration::from_secs(3))
         // It would cost a round trip each time; only what has rested may be dead unseen.
         .test_before_acquire(false)
         .before_acquire(|connection, history| {
