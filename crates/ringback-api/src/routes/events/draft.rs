@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
-use ringback_model::{AppId, EventType, InvalidData, MAX_DATA_BYTES, check_data};
+use ringback_model::{AppId, EventFields, EventType, InvalidData, MAX_DATA_BYTES, check_data};
 use ringback_store::{AppRef, ExternalId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -22,7 +22,8 @@ pub(crate) struct PublishEvent<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, example = "billing")]
     app: Cow<'a, str>,
-    /// Dot-separated parts of letters, digits, `_` and `-`: at most 128 characters.
+    /// Dot-separated parts of letters, digits, `_` and `-`: at most 128 characters. The
+    /// first part may not be `ringback`.
     #[serde(borrow, rename = "type")]
     #[schema(value_type = String, example = "order.paid")]
     event_type: Cow<'a, str>,
@@ -64,6 +65,10 @@ impl Draft {
         }
         let event_type = event.event_type.parse::<EventType>();
         let event_type = faults.keep(&at("type"), "bad_event_type", event_type);
+        if event_type.as_ref().is_some_and(EventType::is_system) {
+            let detail = "begins with `ringback`, as only the service's own events do";
+            faults.add(at("type"), "reserved_event_type", detail);
+        }
         if let Some(id) = &event.id {
             faults.check_text(&at("id"), id, MAX_ID_CHARS);
             if id.is_empty() {
@@ -84,6 +89,11 @@ impl Draft {
             labels,
             id: event.id,
         })
+    }
+
+    /// The event as filters see it.
+    pub(super) fn fields(&self) -> EventFields<'_> {
+        EventFields::new(&self.event_type, &self.labels, &self.data)
     }
 
     /// The producer's own id, with what it came with.
@@ -163,6 +173,11 @@ mod tests {
                 r#"{"app":"a","type":"t t","data":1}"#,
                 "/type",
                 "bad_event_type",
+            ),
+            (
+                r#"{"app":"a","type":"ringback.subscription.disabled","data":1}"#,
+                "/type",
+                "reserved_event_type",
             ),
             (r#"{"app":"a","type":"t","data":1,"id":""}"#, "/id", "empty"),
             (

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderMap;
-use ringback_model::EventId;
+use ringback_model::{AppId, EventFields, EventId};
 use ringback_store::{AcceptItem, AcceptOutcome, Accepted, IdempotencyKey, NewEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -54,9 +54,15 @@ pub(super) struct Done {
 
 impl Intake<'_> {
     pub(super) async fn accept(self, api: &Api, caller: &Caller) -> Result<Done, ApiError> {
+        // Made once, so that `data` is read once, however often this is tried.
+        let fields: Vec<EventFields<'_>> = self.drafts.iter().map(Draft::fields).collect();
         for _ in 0..TRIES {
             let matchers = self.matchers(api, caller).await?;
-            let (events, repeats) = self.events(&matchers)?;
+            let (events, repeats) = self.events(&matchers, &fields)?;
+            let versions: Vec<_> = events
+                .iter()
+                .map(|event| (event.app, event.app_version))
+                .collect();
             let item = AcceptItem {
                 events,
                 idempotency: self.idempotency,
@@ -67,8 +73,8 @@ impl Intake<'_> {
                 AcceptOutcome::KeyReused => return Err(ApiError::KeyReused),
                 AcceptOutcome::IdReused(index) => return Err(self.id_reused(repeats.place(index))),
                 AcceptOutcome::Stale => {
-                    for matcher in &matchers {
-                        api.matching().forget_version(matcher);
+                    for (matcher, version) in matched_at(&matchers, &versions) {
+                        matcher.outdated(version);
                     }
                     continue;
                 }
@@ -98,7 +104,11 @@ impl Intake<'_> {
         Ok(matchers)
     }
 
-    fn events(&self, matchers: &[Arc<Matcher>]) -> Result<(Vec<NewEvent>, Repeats), ApiError> {
+    fn events(
+        &self,
+        matchers: &[Arc<Matcher>],
+        fields: &[EventFields<'_>],
+    ) -> Result<(Vec<NewEvent>, Repeats), ApiError> {
         let (mut events, mut repeats) = (Vec::new(), Repeats::default());
         let mut seen = HashMap::new();
         for (index, (draft, matcher)) in self.drafts.iter().zip(matchers).enumerate() {
@@ -115,17 +125,18 @@ impl Intake<'_> {
                 }
             }
             repeats.0.push((events.len(), false));
+            let matched = matcher.matched(&fields[index]);
             events.push(NewEvent {
                 // The batcher gives ids, just before it writes.
                 id: EventId::MIN,
                 app: matcher.app(),
-                app_version: matcher.version(),
+                app_version: matched.version,
                 event_type: draft.event_type.clone(),
                 data: draft.data.clone(),
                 labels: draft.labels.clone(),
                 traceparent: self.traceparent.clone(),
                 external,
-                deliveries: matcher.deliveries(&draft.event_type).to_vec(),
+                deliveries: matched.deliveries.to_vec(),
             });
         }
         Ok((events, repeats))
@@ -138,6 +149,17 @@ impl Intake<'_> {
             pointer: Some((self.place)(index) + "/id"),
         }
     }
+}
+
+/// The matchers that were used, each with a version that events were matched at.
+fn matched_at<'m>(
+    matchers: &'m [Arc<Matcher>],
+    versions: &'m [(AppId, i64)],
+) -> impl Iterator<Item = (&'m Matcher, i64)> {
+    let of = |app| matchers.iter().find(move |matcher| matcher.app() == app);
+    versions
+        .iter()
+        .filter_map(move |&(app, version)| Some((&**of(app)?, version)))
 }
 
 /// Which event of the request became which event to be written: one that stands in a

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use ringback_model::{
-    CustomHeaders, EventTypePattern, InvalidHeader, RetryPolicy, RetrySpec, SubscriptionId, Target,
-    TargetPolicy,
+    CustomHeaders, EventTypePattern, InvalidFilter, InvalidHeader, PayloadFilter, RetryPolicy,
+    RetrySpec, SubscriptionId, Target, TargetPolicy,
 };
 use ringback_signature::SigningSecret;
 use ringback_store::Sealed;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::headers_context;
 use crate::{
@@ -56,6 +56,15 @@ pub(super) fn event_types(faults: &mut Faults, texts: &[String]) -> Vec<EventTyp
         )
     };
     texts.iter().enumerate().filter_map(parse).collect()
+}
+
+pub(super) fn payload_filter(faults: &mut Faults, json: &RawValue) -> Option<PayloadFilter> {
+    let parsed = json.get().parse::<PayloadFilter>();
+    let note = |invalid: InvalidFilter| {
+        let pointer = format!("/payload_filter{}", invalid.pointer);
+        faults.add(pointer, invalid.problem.code(), invalid.to_string());
+    };
+    parsed.map_err(note).ok()
 }
 
 pub(super) fn headers(faults: &mut Faults, pairs: BTreeMap<String, String>) -> CustomHeaders {
@@ -130,21 +139,15 @@ pub(super) fn max_in_flight(faults: &mut Faults, number: i64) -> u16 {
 /// ignored.
 pub(super) fn check_neutral(
     faults: &mut Faults,
-    payload_filter: Option<&Value>,
     rate_per_s: Option<&Value>,
     ordering: Option<&str>,
 ) {
-    for (pointer, given) in [
-        ("/payload_filter", payload_filter),
-        ("/rate_per_s", rate_per_s),
-    ] {
-        if given.is_some() {
-            faults.add(
-                pointer,
-                "unknown_field",
-                "is not known to this version but as null",
-            );
-        }
+    if rate_per_s.is_some() {
+        faults.add(
+            "/rate_per_s",
+            "unknown_field",
+            "is not known to this version but as null",
+        );
     }
     if ordering.is_some_and(|ordering| ordering != "none") {
         faults.add(
@@ -309,10 +312,10 @@ mod tests {
 
     #[test]
     fn what_is_not_built_is_refused_and_its_neutral_value_taken() {
-        let filter = Value::Bool(true);
-        assert!(codes(|faults| check_neutral(faults, None, None, Some("none"))).is_empty());
-        assert!(codes(|faults| check_neutral(faults, None, None, None)).is_empty());
-        let found = codes(|faults| check_neutral(faults, Some(&filter), None, Some("fifo")));
+        let rate = Value::from(5);
+        assert!(codes(|faults| check_neutral(faults, None, Some("none"))).is_empty());
+        assert!(codes(|faults| check_neutral(faults, None, None)).is_empty());
+        let found = codes(|faults| check_neutral(faults, Some(&rate), Some("fifo")));
         assert_eq!(found.len(), 2);
     }
 }
