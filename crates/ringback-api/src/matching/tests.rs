@@ -109,8 +109,10 @@ const DATA: [&str; 5] = [
     r#"{"x":3,"y":"b"}"#,
 ];
 
-/// What a new or changed route may be; `None` for one that is gone.
-fn any_route() -> impl Strategy<Value = (i64, Option<(Vec<&'static str>, Option<&'static str>)>)> {
+/// Patterns and a filter; `None` for a route that is gone.
+type Change = Option<(Vec<&'static str>, Option<&'static str>)>;
+
+fn any_change() -> impl Strategy<Value = (i64, Change)> {
     let patterns = prop::collection::vec(prop::sample::select(PATTERNS.to_vec()), 1..4);
     let filter = prop::sample::select(FILTERS.to_vec());
     (0..12_i64, prop::option::weighted(0.8, (patterns, filter)))
@@ -132,7 +134,7 @@ proptest! {
     /// However it came to be, the index finds what trying every route finds.
     #[test]
     fn the_index_finds_exactly_what_matches(
-        changes in prop::collection::vec(prop::collection::vec(any_route(), 0..6), 1..6),
+        changes in prop::collection::vec(prop::collection::vec(any_change(), 0..6), 1..6),
     ) {
         let mut routes = BTreeMap::new();
         let mut index = Index::new(0, Vec::new());

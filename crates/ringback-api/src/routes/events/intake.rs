@@ -4,7 +4,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderMap;
-use ringback_model::{AppId, EventFields, EventId};
+use ringback_model::{EventFields, EventId};
 use ringback_store::{AcceptItem, AcceptOutcome, Accepted, IdempotencyKey, NewEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -59,10 +59,7 @@ impl Intake<'_> {
         for _ in 0..TRIES {
             let matchers = self.matchers(api, caller).await?;
             let (events, repeats) = self.events(&matchers, &fields)?;
-            let versions: Vec<_> = events
-                .iter()
-                .map(|event| (event.app, event.app_version))
-                .collect();
+            let versions: Vec<_> = events.iter().map(|event| event.app_version).collect();
             let item = AcceptItem {
                 events,
                 idempotency: self.idempotency,
@@ -73,8 +70,11 @@ impl Intake<'_> {
                 AcceptOutcome::KeyReused => return Err(ApiError::KeyReused),
                 AcceptOutcome::IdReused(index) => return Err(self.id_reused(repeats.place(index))),
                 AcceptOutcome::Stale => {
-                    for (matcher, version) in matched_at(&matchers, &versions) {
-                        matcher.outdated(version);
+                    // Each by itself: one application may be there under two names.
+                    for (matcher, written) in matchers.iter().zip(repeats.written()) {
+                        if let Some(&version) = written.and_then(|index| versions.get(index)) {
+                            matcher.outdated(version);
+                        }
                     }
                     continue;
                 }
@@ -151,17 +151,6 @@ impl Intake<'_> {
     }
 }
 
-/// The matchers that were used, each with a version that events were matched at.
-fn matched_at<'m>(
-    matchers: &'m [Arc<Matcher>],
-    versions: &'m [(AppId, i64)],
-) -> impl Iterator<Item = (&'m Matcher, i64)> {
-    let of = |app| matchers.iter().find(move |matcher| matcher.app() == app);
-    versions
-        .iter()
-        .filter_map(move |&(app, version)| Some((&**of(app)?, version)))
-}
-
 /// Which event of the request became which event to be written: one that stands in a
 /// batch twice is written once.
 #[derive(Default)]
@@ -174,6 +163,14 @@ impl Repeats {
             .iter()
             .position(|&(index, _)| index == written)
             .unwrap_or_default()
+    }
+
+    /// For every event of the request, which one it is to be written as; `None` if it is
+    /// written as an earlier one.
+    fn written(&self) -> impl Iterator<Item = Option<usize>> {
+        self.0
+            .iter()
+            .map(|&(index, repeated)| (!repeated).then_some(index))
     }
 
     /// An answer for every event of the request.
