@@ -15,6 +15,13 @@ pub(super) type Number = u32;
 pub(super) struct Group {
     /// Subscriptions without a filter.
     unfiltered: Few,
+    /// Apart, since there may be a pattern for every subscription and no filter at all.
+    filtered: Option<Box<ByFilter>>,
+}
+
+/// Subscriptions with a filter.
+#[derive(Debug, Default)]
+struct ByFilter {
     filters: HashMap<Number, Filtered>,
     /// Filters by a value that they need.
     by_value: HashMap<FilterPath, HashMap<FilterValue<'static>, Few>>,
@@ -31,7 +38,7 @@ struct Filtered {
 
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
-        self.unfiltered.as_slice().is_empty() && self.filters.is_empty()
+        self.unfiltered.as_slice().is_empty() && !self.has_filters()
     }
 
     pub(super) fn unfiltered(&self) -> &[Number] {
@@ -39,7 +46,7 @@ impl Group {
     }
 
     pub(super) fn has_filters(&self) -> bool {
-        !self.filters.is_empty()
+        self.filtered.is_some()
     }
 
     /// Shows every filter that may match, with its subscriptions. What is not shown
@@ -49,13 +56,16 @@ impl Group {
         event: &EventFields<'_>,
         mut show: impl FnMut(Number, &[Number]),
     ) {
-        let needing = self.by_value.iter().filter_map(|(path, values)| {
+        let Some(filtered) = &self.filtered else {
+            return;
+        };
+        let needing = filtered.by_value.iter().filter_map(|(path, values)| {
             let filters = values.get(&event.value(path)?)?;
             Some(filters.as_slice())
         });
-        for filter in needing.flatten().chain(self.others.as_slice()) {
-            if let Some(filtered) = self.filters.get(filter) {
-                show(*filter, filtered.subscriptions.as_slice());
+        for filter in needing.flatten().chain(filtered.others.as_slice()) {
+            if let Some(one) = filtered.filters.get(filter) {
+                show(*filter, one.subscriptions.as_slice());
             }
         }
     }
@@ -66,10 +76,36 @@ impl Group {
         subscription: Number,
         filter: Option<(Number, &PayloadFilter)>,
     ) {
-        let Some((number, filter)) = filter else {
-            self.unfiltered.push(subscription);
-            return;
-        };
+        match filter {
+            None => self.unfiltered.push(subscription),
+            Some((number, filter)) => {
+                let filtered = self.filtered.get_or_insert_default();
+                filtered.insert(subscription, number, filter);
+            }
+        }
+    }
+
+    /// Takes a subscription out again.
+    pub(super) fn remove(
+        &mut self,
+        subscription: Number,
+        filter: Option<(Number, &PayloadFilter)>,
+    ) {
+        match (filter, &mut self.filtered) {
+            (None, _) => self.unfiltered.remove(subscription),
+            (Some(_), None) => {}
+            (Some((number, filter)), Some(filtered)) => {
+                filtered.remove(subscription, number, filter);
+                if filtered.filters.is_empty() {
+                    self.filtered = None;
+                }
+            }
+        }
+    }
+}
+
+impl ByFilter {
+    fn insert(&mut self, subscription: Number, number: Number, filter: &PayloadFilter) {
         if let Some(filtered) = self.filters.get_mut(&number) {
             filtered.subscriptions.push(subscription);
             return;
@@ -95,16 +131,7 @@ impl Group {
         }
     }
 
-    /// Takes a subscription out again.
-    pub(super) fn remove(
-        &mut self,
-        subscription: Number,
-        filter: Option<(Number, &PayloadFilter)>,
-    ) {
-        let Some((number, filter)) = filter else {
-            self.unfiltered.remove(subscription);
-            return;
-        };
+    fn remove(&mut self, subscription: Number, number: Number, filter: &PayloadFilter) {
         let Some(filtered) = self.filters.get_mut(&number) else {
             return;
         };

@@ -12,7 +12,19 @@ pub(super) enum Root {
     /// The label of this name.
     Label(Box<str>),
     /// Names of members and indexes of elements, from outside in.
-    Data(Box<[Box<str>]>),
+    Data(Parts),
+}
+
+/// Names that are not empty and have no NUL: with one between them, they are one text,
+/// which matters where there are very many.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Parts(Box<str>);
+
+impl Parts {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> {
+        // Without any, the text is empty.
+        self.0.split('\0').filter(|part| !part.is_empty())
+    }
 }
 
 impl FilterPath {
@@ -31,11 +43,11 @@ impl FilterPath {
             "" => Vec::new(),
             rest => split(rest.strip_prefix('.')?)?,
         };
-        (parts.len() <= MAX_DEPTH).then(|| Self(Root::Data(parts.into())))
+        (parts.len() <= MAX_DEPTH).then(|| Self(Root::Data(Parts(parts.join("\0").into()))))
     }
 }
 
-fn split(text: &str) -> Option<Vec<Box<str>>> {
+fn split(text: &str) -> Option<Vec<String>> {
     let (mut parts, mut part) = (Vec::new(), String::new());
     let mut chars = text.chars();
     loop {
@@ -45,10 +57,11 @@ fn split(text: &str) -> Option<Vec<Box<str>>> {
                 _ => return None,
             },
             None | Some('.') if part.is_empty() => return None,
-            Some('.') => parts.push(std::mem::take(&mut part).into()),
+            Some('\0') => return None,
+            Some('.') => parts.push(std::mem::take(&mut part)),
             Some(other) => part.push(other),
             None => {
-                parts.push(part.into());
+                parts.push(part);
                 return Some(parts);
             }
         }
@@ -62,8 +75,10 @@ mod tests {
     #[test]
     fn a_path_begins_at_one_of_three_roots() {
         let data = |parts: &[&str]| {
-            let parts = parts.iter().map(|&part| part.into());
-            Some(Root::Data(parts.collect()))
+            let root = Root::Data(Parts(parts.join("\0").into()));
+            let Root::Data(joined) = &root else { panic!() };
+            assert!(joined.iter().eq(parts.iter().copied()));
+            Some(root)
         };
         let label = |name: &str| Some(Root::Label(name.into()));
         let deepest = format!("data{}", ".a".repeat(MAX_DEPTH));
@@ -86,6 +101,7 @@ mod tests {
             ("data.a.", None),
             (r"data.a\", None),
             (r"data.a\n", None),
+            ("data.a\0b", None),
             ("labels", None),
             ("labels.", None),
             ("type.a", None),

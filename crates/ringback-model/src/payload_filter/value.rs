@@ -14,7 +14,8 @@ pub struct FilterValue<'a>(Scalar<'a>);
 enum Scalar<'a> {
     Null,
     Bool(bool),
-    Number(Decimal),
+    /// Boxed, since an index holds many of these and few are numbers.
+    Number(Box<Decimal>),
     Text(Cow<'a, str>),
 }
 
@@ -28,7 +29,7 @@ impl<'a> FilterValue<'a> {
         Some(Self(match json {
             Json::Null => Scalar::Null,
             Json::Bool(is) => Scalar::Bool(*is),
-            Json::Number(text) => Scalar::Number(Decimal::read(text)?),
+            Json::Number(text) => Scalar::Number(Box::new(Decimal::read(text)?)),
             Json::Text(text) => Scalar::Text(Cow::Borrowed(text)),
             Json::List(_) | Json::Object(_) | Json::Deep => return None,
         }))
