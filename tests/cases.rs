@@ -46,6 +46,7 @@ mod shutdown;
 
 mod batches;
 mod duplicates;
+mod filters;
 
 mod addresses;
 mod scopes;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringback_testkit::{
     databases::PrivatePostgres,
-    load::{self, Plan, Processes, Sink},
+    load::{self, Plan, Processes, Sink, ToldBy},
 };
 use sqlx::{Connection, PgConnection};
 
@@ -33,6 +33,8 @@ async fn a_delivery_costs_no_update_few_statements_and_little_of_the_log() {
         connections: 256,
         subscriptions: 1,
         max_in_flight: 256,
+        others: 0,
+        told_by: ToldBy::Type,
         data_bytes: 1024,
         patience: Duration::from_secs(60),
         processes: Processes::default(),

@@ -148,13 +148,13 @@ impl Api {
 
     /// Says everywhere that a subscription is not as it was.
     pub(crate) fn subscription_changed(&self, app: AppId, subscription: SubscriptionId) {
-        self.matching().forget(app);
+        self.matching().changed(app);
         self.store().hint(Hint::Subscription(subscription));
     }
 
     /// Says everywhere that an application and its subscriptions are gone.
     pub(crate) fn app_deleted(&self, app: AppId) {
-        self.matching().forget(app);
+        self.matching().changed(app);
         self.keys().forget_bound_to(app);
         self.store().hint(Hint::Everything);
     }

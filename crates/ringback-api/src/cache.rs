@@ -79,6 +79,15 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
         );
     }
 
+    /// Shows what is here to `visit`.
+    pub(crate) fn visit(&self, visit: impl Fn(&V)) {
+        // What is being read right now may have been read before whatever this is for.
+        self.forget(|value| {
+            visit(value);
+            false
+        });
+    }
+
     /// Forgets what `is_stale` holds for.
     pub(crate) fn forget(&self, is_stale: impl Fn(&V) -> bool) {
         // What is being read right now may have been read before the change.

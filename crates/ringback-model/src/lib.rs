@@ -24,6 +24,11 @@ pub use event_type::{EventType, EventTypePattern, InvalidEventType, InvalidPatte
 mod body;
 pub use body::{InvalidData, MAX_DATA_BYTES, check_data, delivery_body};
 
+mod payload_filter;
+pub use payload_filter::{
+    EventFields, FilterPath, FilterProblem, FilterValue, InvalidFilter, PayloadFilter,
+};
+
 mod retry;
 pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
 

@@ -31,6 +31,7 @@ mod park;
 mod partitions;
 mod replay;
 mod requests;
+mod routes;
 mod rows;
 mod secrets;
 mod sending;
@@ -48,8 +49,8 @@ use ringback_store::{
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
     DeliveryFilter, DueRetry, Event, EventFilter, Hint, Hints, History, IdempotencyKey, Key, Lanes,
     Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe, Outbox, OutboxKey, Page,
-    Payload, Registry, ReplayOutcome, Sealed, SendingState, Settlement, StoreError, StoredSecret,
-    Subscription, SubscriptionChange, Within,
+    Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError,
+    StoredSecret, Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -141,7 +142,15 @@ impl Accept for PostgresStore {
     }
 
     async fn routes(&self, app: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
-        apps::routes(&self.0.pool, app).await
+        routes::all(&self.0.pool, app).await
+    }
+
+    async fn routes_since(
+        &self,
+        app: &AppRef,
+        version: i64,
+    ) -> Result<Option<RouteChanges>, StoreError> {
+        routes::since(&self.0.pool, app, version).await
     }
 }
 

@@ -48,6 +48,7 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(3, "outbox"),
     file!(4, "nodes"),
     file!(5, "order"),
+    file!(6, "payload_filter"),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

@@ -27,7 +27,7 @@ macro_rules! columns {
     () => {
         "s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, s.created_at, \
          s.updated_at, v.url, v.event_types, v.headers, v.retry, v.timeout_ms, v.max_in_flight, \
-         v.rate_per_s, v.ordering, v.description, v.labels"
+         v.rate_per_s, v.ordering, v.description, v.labels, v.payload_filter"
     };
 }
 
@@ -120,17 +120,26 @@ pub(crate) async fn lock(
     row.as_ref().map(read).transpose()
 }
 
-/// Has events that were matched before the change be matched again. Callbacks' hidden
-/// subscriptions match none.
+/// Has events that were matched before the change be matched again, and says at which
+/// version this was. Callbacks' hidden subscriptions match none.
 pub(crate) async fn raise_version(tx: &mut Tx, changed: &Subscription) -> Result<(), StoreError> {
     if changed.kind == SubscriptionKind::Callback {
         return Ok(());
     }
-    sqlx::query("update ringback.apps set version = version + 1 where id = $1")
-        .bind(changed.app.get())
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
+    sqlx::query(
+        r#"
+        with raised as (
+            update ringback.apps set version = version + 1 where id = $1 returning version
+        )
+        update ringback.subscriptions s set app_version = raised.version
+        from raised where s.id = $2
+        "#,
+    )
+    .bind(changed.app.get())
+    .bind(changed.id.get())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed)?;
     Ok(())
 }
 
@@ -241,6 +250,7 @@ fn apply(config: &mut SubscriptionConfig, change: SubscriptionChange) {
     }
     set(&mut config.url, change.url);
     set(&mut config.event_types, change.event_types);
+    set(&mut config.payload_filter, change.payload_filter);
     set(&mut config.headers, change.headers);
     set(&mut config.retry, change.retry);
     set(&mut config.timeout_ms, change.timeout_ms);

@@ -73,7 +73,7 @@ pub(crate) async fn delete(
         return Ok(false);
     };
     delete_one(connection, id, current.lane, now).await?;
-    raise_version(connection, current.app, current.kind).await?;
+    raise_version(connection, current.app, id, current.kind).await?;
     Ok(true)
 }
 
@@ -129,5 +129,5 @@ async fn set_status(
     .execute(&mut *connection)
     .await
     .map_err(failed)?;
-    raise_version(connection, current.app, current.kind).await
+    raise_version(connection, current.app, current.id, current.kind).await
 }

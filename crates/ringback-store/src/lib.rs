@@ -20,7 +20,7 @@ pub use vault::{MasterKey, MasterKeyError, OpenError, Sealed, Vault};
 mod accept;
 pub use accept::{
     Accept, AcceptItem, AcceptOutcome, Accepted, AppRef, AppRoutes, ExternalId, IdempotencyKey,
-    NewDelivery, NewEvent, Route,
+    NewDelivery, NewEvent, Route, RouteChanges,
 };
 
 mod registry;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventTypePattern, KeyId, Lane, Ordering, RetrySpec, Scopes, Slug, SubscriptionId,
-    SubscriptionStatus,
+    AppId, EventTypePattern, KeyId, Lane, Ordering, PayloadFilter, RetrySpec, Scopes, Slug,
+    SubscriptionId, SubscriptionStatus,
 };
 
 use crate::{AppRef, IdempotencyKey, Sealed, StoreError};
@@ -272,6 +272,8 @@ pub struct SubscriptionConfig {
     pub url: String,
     /// Which events; not empty.
     pub event_types: Vec<EventTypePattern>,
+    /// Which of those, by what is in them; `None` for all.
+    pub payload_filter: Option<PayloadFilter>,
     /// Extra request headers as JSON, sealed for `headers:{subscription id}`; `None`
     /// if there are none.
     pub headers: Option<Sealed>,
@@ -313,6 +315,8 @@ pub struct SubscriptionChange {
     pub url: Option<String>,
     /// See [`SubscriptionConfig::event_types`].
     pub event_types: Option<Vec<EventTypePattern>>,
+    /// See [`SubscriptionConfig::payload_filter`]; the inner `None` removes it.
+    pub payload_filter: Option<Option<PayloadFilter>>,
     /// See [`SubscriptionConfig::headers`]; the inner `None` removes them.
     pub headers: Option<Option<Sealed>>,
     /// See [`SubscriptionConfig::retry`].

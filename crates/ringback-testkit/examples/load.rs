@@ -13,7 +13,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use ringback_testkit::load::{Plan, Processes, Sink, run};
+use ringback_testkit::load::{Plan, Processes, Sink, ToldBy, run};
 
 #[derive(Parser)]
 struct Arguments {
@@ -41,6 +41,12 @@ struct Arguments {
     /// Of each subscription.
     #[arg(long, default_value_t = 256)]
     max_in_flight: u16,
+    /// How many more subscriptions the application has, which want none of the events.
+    #[arg(long, default_value_t = 0)]
+    others: u64,
+    /// Tell subscriptions apart by a filter of their own, not by a type.
+    #[arg(long)]
+    by_filter: bool,
     /// The length of an event's `data`.
     #[arg(long, default_value_t = 1024)]
     data_bytes: usize,
@@ -89,6 +95,12 @@ async fn main() {
         connections: arguments.connections,
         subscriptions: arguments.subscriptions,
         max_in_flight: arguments.max_in_flight,
+        others: arguments.others,
+        told_by: if arguments.by_filter {
+            ToldBy::Filter
+        } else {
+            ToldBy::Type
+        },
         data_bytes: arguments.data_bytes,
         patience: Duration::from_secs(arguments.patience_s),
         processes: Processes {

@@ -78,6 +78,9 @@ macro_rules! conformance_cases {
                 routes_are_found_by_id_and_by_slug
                 a_route_says_which_events_go_where
                 only_active_and_paused_subscriptions_are_routes
+                what_changed_since_a_version_leads_to_the_present_routes
+                changes_of_nothing_are_none
+                changes_are_of_who_has_the_slug_now
                 every_change_raises_the_version
                 a_change_of_one_application_is_none_of_another
                 a_callbacks_subscription_raises_no_version

@@ -47,12 +47,25 @@ pub struct Plan {
     pub subscriptions: u64,
     /// Of each subscription.
     pub max_in_flight: u16,
+    /// How many more subscriptions the application has, which want none of these events,
+    pub others: u64,
+    /// and what tells them from those that do.
+    pub told_by: ToldBy,
     /// How long an event's `data` is, in bytes.
     pub data_bytes: usize,
     /// How long to wait for what is still missing when all is posted.
     pub patience: Duration,
     /// What to measure.
     pub processes: Processes,
+}
+
+/// What subscriptions differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// Each wants a type of its own.
+    Type,
+    /// Each wants a value of its own in `data`.
+    Filter,
 }
 
 /// What it came to. Its text is a few lines for people.
@@ -184,15 +197,45 @@ async fn set_up(plan: &Plan, run: u64) -> String {
     let mut connection = Connection::open(plan.server, &plan.key).await.unwrap();
     let app = json!({ "slug": slug, "name": slug });
     must(201, connection.post("/v1/apps", &app).await.unwrap());
-    for index in 0..plan.subscriptions {
-        let subscription = json!({
+    let next = Arc::new(AtomicU64::new(0));
+    let mut makers = JoinSet::new();
+    for _ in 0..plan.connections {
+        let (plan, app, next) = (plan.clone(), slug.clone(), Arc::clone(&next));
+        makers.spawn(async move { subscribe_some(&plan, &app, run, &next).await });
+    }
+    makers.join_all().await;
+    slug
+}
+
+async fn subscribe_some(plan: &Plan, app: &str, run: u64, next: &AtomicU64) {
+    let mut connection = Connection::open(plan.server, &plan.key).await.unwrap();
+    let path = format!("/v1/apps/{app}/subscriptions");
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        if index >= plan.subscriptions + plan.others {
+            return;
+        }
+        let mut subscription = json!({
             "url": format!("http://{}/{run}/{index}", plan.sink),
             "max_in_flight": plan.max_in_flight,
         });
-        let path = format!("/v1/apps/{slug}/subscriptions");
+        let is_other = index >= plan.subscriptions;
+        match plan.told_by {
+            ToldBy::Type if is_other => {
+                subscription["event_types"] = json!([format!("other.{index}")]);
+            }
+            ToldBy::Filter => {
+                let to = if is_other {
+                    index.to_string()
+                } else {
+                    "here".to_owned()
+                };
+                subscription["payload_filter"] = json!({ "data.to": to });
+            }
+            ToldBy::Type => {}
+        }
         must(201, connection.post(&path, &subscription).await.unwrap());
     }
-    slug
 }
 
 struct Posted {
@@ -252,7 +295,7 @@ async fn post_some(plan: &Plan, app: &str, next: &AtomicU64, began_us: u64) -> P
 fn event(app: &str, index: u64, sent_us: u64, data_bytes: usize) -> String {
     let mut body = format!(r#"{{"app":"{app}","type":"load.test","data":"#);
     let data_at = body.len();
-    body += &format!(r#"{{"n":{index},"sent_us":{sent_us},"pad":""#);
+    body += &format!(r#"{{"n":{index},"sent_us":{sent_us},"to":"here","pad":""#);
     let pad = (data_at + data_bytes).saturating_sub(body.len() + 2);
     body.extend(std::iter::repeat_n('x', pad));
     body += "\"}}";

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use ringback_model::{AppId, NodeId, SubscriptionId};
 use ringback_store::{
     Accepted, AppRef, AppRoutes, Beat, Clock, HandOverReceiver, Lanes, NewDelivery, NodeLease,
-    handover,
+    RouteChanges, handover,
 };
 use tokio::sync::{Notify, Semaphore, broadcast};
 
@@ -51,6 +51,10 @@ impl Accept for Gated {
     }
 
     async fn routes(&self, _: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn routes_since(&self, _: &AppRef, _: i64) -> Result<Option<RouteChanges>, StoreError> {
         Ok(None)
     }
 }

@@ -148,6 +148,7 @@ impl Lab {
         let config = SubscriptionConfig {
             url: format!("https://r.example{path}"),
             event_types: vec!["*".parse().unwrap()],
+            payload_filter: None,
             headers: None,
             retry,
             timeout_ms: 15_000,

@@ -65,7 +65,7 @@ pub(crate) async fn update(
             .await?
         {
             Changed::Done(app) => {
-                api.matching().forget(app.id);
+                api.matching().changed(app.id);
                 let tag = etag(&app);
                 return Ok(tag.put_on(Json(AppView::from(app))));
             }

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ringback_model::{RetrySpec, time::rfc3339};
+use ringback_model::{PayloadFilter, RetrySpec, time::rfc3339};
 use ringback_store::Subscription;
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::{Number, Value, value::RawValue};
 use utoipa::ToSchema;
 
 use super::config;
@@ -25,9 +25,9 @@ pub(crate) struct SubscriptionView {
     /// Which events are sent: those that any of these matches.
     #[schema(example = json!(["order.*", "refund.created"]))]
     event_types: Vec<String>,
-    /// Always null in this version.
-    #[schema(value_type = Option<Object>)]
-    payload_filter: Option<Value>,
+    /// Which of these, by what is in them: as it was given. Null for all.
+    #[schema(value_type = Option<Object>, example = json!({"data.total": {"gte": 1}}))]
+    payload_filter: Option<Box<RawValue>>,
     /// What is sent with each request besides. Credentials are shown as `***`.
     headers: BTreeMap<String, String>,
     description: String,
@@ -78,7 +78,7 @@ impl SubscriptionView {
             app: subscription.app.to_string(),
             url: config.url,
             event_types: config.event_types.iter().map(ToString::to_string).collect(),
-            payload_filter: None,
+            payload_filter: config.payload_filter.as_ref().and_then(json),
             headers: config::mask(headers),
             description: config.description,
             labels: config.labels,
@@ -94,6 +94,11 @@ impl SubscriptionView {
             updated_at: rfc3339(subscription.updated_at),
         })
     }
+}
+
+/// A filter is JSON, so this is never `None`.
+fn json(filter: &PayloadFilter) -> Option<Box<RawValue>> {
+    RawValue::from_string(filter.to_string()).ok()
 }
 
 /// Whole seconds are written as such: `15`, not `15.0`.
