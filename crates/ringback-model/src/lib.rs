@@ -24,6 +24,9 @@ pub use body::{InvalidData, MAX_DATA_BYTES, check_data, delivery_body};
 mod retry;
 pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
 
+mod retention;
+pub use retention::{InvalidRetention, Retention};
+
 mod delivery;
 pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};
 

@@ -25,7 +25,7 @@ pub enum MigrateError {
 }
 
 /// Every migration, in order. A file that was released is never changed.
-const FILES: [(i64, &str, &str); 4] = [
+const FILES: [(i64, &str, &str); 5] = [
     (
         1,
         "registry",
@@ -45,6 +45,11 @@ const FILES: [(i64, &str, &str); 4] = [
         4,
         "nodes",
         include_str!("../../../migrations/postgres/0004_nodes.sql"),
+    ),
+    (
+        7,
+        "retention",
+        include_str!("../../../migrations/postgres/0007_retention.sql"),
     ),
 ];
 

@@ -53,6 +53,7 @@ mod replay;
 mod hints;
 mod lanes;
 mod maintain;
+mod retention;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::task::JoinError;
 
-const FILES: [(i64, &str, &str); 4] = [
+const FILES: [(i64, &str, &str); 5] = [
     (
         1,
         "registry",
@@ -29,6 +29,11 @@ const FILES: [(i64, &str, &str); 4] = [
         4,
         "nodes",
         include_str!("../../../migrations/sqlite/0004_nodes.sql"),
+    ),
+    (
+        7,
+        "retention",
+        include_str!("../../../migrations/sqlite/0007_retention.sql"),
     ),
 ];
 

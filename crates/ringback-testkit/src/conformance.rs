@@ -26,6 +26,7 @@ pub mod maintain;
 pub mod outbox;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod routes;
 pub mod secrets;
 pub mod settle;
@@ -241,6 +242,19 @@ macro_rules! conformance_cases {
                 many_nodes_may_tend_at_once_and_again
                 the_next_day_is_ready_before_it_comes
                 keys_are_remembered_for_a_day_and_then_forgotten
+            }
+            retention {
+                what_arrived_is_gone_when_its_day_ends
+                what_waits_outlives_its_day_and_is_still_delivered
+                what_failed_again_after_its_day_waits_on_and_dies_as_always
+                a_dead_letter_outlives_its_day_and_can_be_replayed
+                a_dead_letter_goes_after_as_long_again
+                only_the_deliveries_that_wait_or_are_dead_outlive_their_day
+                what_outlives_its_day_can_be_withdrawn
+                ending_days_again_changes_nothing
+                pages_go_on_into_what_outlived_its_day
+                nothing_is_replayed_in_its_last_hour
+                accepting_and_settling_go_on_while_days_end
             }
         }
     };
