@@ -1,11 +1,9 @@
 //! Ends days: keeps what something still names, and drops the rest whole.
 //!
-//! For each day, in this order:
-//!
-//! 1. One commit copies what is to be kept, shuts the day's parts against writing, and
-//!    moves `ended`. From then on every reader goes by the copies.
-//! 2. Each part is detached *concurrently*, which waits for those who still read it
-//!    and keeps nobody from accepting, and is dropped.
+//! 1. One commit per day copies what is to be kept, shuts the day's parts against
+//!    writing, and moves `ended`. From then on every reader goes by the copies.
+//! 2. Then each part is detached *concurrently*, which waits for those who still read
+//!    it and keeps nobody from accepting, and is dropped.
 //!
 //! Cut short anywhere, it is taken up there by the next call: what is copied is known
 //! by `ended`, and what is left of a day by the names of its parts. One process does it
@@ -112,17 +110,18 @@ async fn end_in_turn(
     let mut days: Vec<NaiveDate> = parts.iter().filter_map(Part::day).collect();
     days.dedup();
     for day in days {
-        let of_day = || parts.iter().filter(|part| part.day() == Some(day));
         let bounds = bounds_of_day(day);
         if kept::first_of_days(pool).await? < bounds.1 {
-            let shut = of_day().filter(|part| is_written_late(part));
+            let of_day = parts.iter().filter(|part| part.day() == Some(day));
+            let shut = of_day.filter(|part| is_written_late(part));
             let shut: Vec<String> = shut.map(|part| part.name.clone()).collect();
             transact(pool, move |tx| keep(tx, shut, bounds, now)).await?;
+            tracing::info!(%day, "a day has ended");
         }
-        for part in of_day() {
-            remove(line, part).await?;
-        }
-        tracing::info!(%day, "a day has ended");
+    }
+    // After all of them have ended: this may have to wait for others.
+    for part in &parts {
+        remove(line, part).await?;
     }
     Ok(())
 }
