@@ -232,6 +232,7 @@ macro_rules! conformance_cases {
                 twenty_that_join_at_once_get_twenty_numbers
                 a_thousand_and_twenty_four_nodes_are_all_there_can_be
                 the_databases_clock_goes_forward
+                a_clock_that_was_set_back_is_carried_on
             }
             hints {
                 a_hint_reaches_every_listener
