@@ -331,3 +331,49 @@ macro_rules! commit {
     };
 }
 pub(crate) use commit;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts one message into each queue given, and says which is taken.
+    async fn taken(
+        queues: &mut Queues,
+        first: Option<&mpsc::Sender<Message>>,
+        idle: Option<&mpsc::Sender<Message>>,
+    ) -> &'static str {
+        for sender in first.into_iter().chain(idle) {
+            let (answer, _) = oneshot::channel();
+            // Full: there is one already.
+            let _ = sender.try_send(Message::Close(answer));
+        }
+        let mut messages = Vec::new();
+        let waiting = queues.idle.len();
+        assert!(queues.next(&mut messages).await);
+        if queues.idle.len() < waiting {
+            "idle"
+        } else {
+            "first"
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_wait_does_but_not_for_ever() {
+        let (first, receiver) = mpsc::channel(QUEUE);
+        let (idle, idle_receiver) = mpsc::channel(1);
+        let mut queues = Queues {
+            first: receiver,
+            idle: idle_receiver,
+            preferred: 0,
+        };
+        assert_eq!(taken(&mut queues, None, Some(&idle)).await, "idle");
+        for _ in 0..2 {
+            for _ in 0..PREFERRED {
+                let one = taken(&mut queues, Some(&first), Some(&idle)).await;
+                assert_eq!(one, "first");
+            }
+            let one = taken(&mut queues, Some(&first), Some(&idle)).await;
+            assert_eq!(one, "idle");
+        }
+    }
+}
