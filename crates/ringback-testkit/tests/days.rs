@@ -1,6 +1,7 @@
 //! How days end in PostgreSQL: beside others who read, write or do the same, and cut
 //! short half-way. What is promised of both databases is in the conformance suite.
 #![cfg(feature = "postgres")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{str::FromStr, time::Duration};
 
