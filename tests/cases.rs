@@ -42,6 +42,7 @@ mod cancel;
 mod deletion;
 mod pause;
 mod replay;
+mod retention;
 mod shutdown;
 
 mod batches;

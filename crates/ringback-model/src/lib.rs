@@ -35,6 +35,9 @@ pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_ji
 mod ordering;
 pub use ordering::{OrderKey, Ordering};
 
+mod retention;
+pub use retention::{InvalidRetention, Retention};
+
 mod delivery;
 pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};
 

@@ -22,6 +22,7 @@ mod deliveries;
 mod event_types;
 mod events;
 mod hints;
+mod kept;
 mod keys;
 mod labels;
 mod lanes;
@@ -31,6 +32,7 @@ mod park;
 mod partitions;
 mod replay;
 mod requests;
+mod retire;
 mod routes;
 mod rows;
 mod secrets;
@@ -43,7 +45,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, SubscriptionId};
+use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, Retention, SubscriptionId};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
@@ -72,6 +74,8 @@ struct Inner {
     /// For settling alone: here a commit does not wait for the disk.
     settle: Arc<lines::Lines>,
     event_types: event_types::EventTypes,
+    retention: Retention,
+    ended: kept::Ended,
     hints: hints::HintLine,
 }
 
@@ -99,6 +103,8 @@ impl PostgresStore {
             options: connect,
             pool,
             event_types: event_types::EventTypes::default(),
+            retention: options.retention,
+            ended: kept::Ended::default(),
             hints,
         })))
     }
@@ -362,7 +368,7 @@ impl History for PostgresStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<ReplayOutcome, StoreError> {
-        replay::replay(&self.0.pool, id, within, now).await
+        replay::replay(&self.0, id, within, now).await
     }
 
     async fn cancel(
@@ -500,6 +506,12 @@ impl Hints for PostgresStore {
 impl Maintain for PostgresStore {
     async fn tend(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         partitions::tend(&self.0.pool, now).await
+    }
+
+    async fn end_days(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        kept::forget(&self.0.pool, self.0.retention, now).await?;
+        // Last: it may have to wait for others.
+        retire::end_days(&self.0, now).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -54,6 +54,7 @@ mod hints;
 mod lanes;
 mod maintain;
 mod observe;
+mod retention;
 
 #[cfg(test)]
 mod tests;

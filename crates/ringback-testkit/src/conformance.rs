@@ -28,6 +28,7 @@ pub mod order;
 pub mod outbox;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod routes;
 pub mod secrets;
 pub mod settle;
@@ -244,6 +245,7 @@ macro_rules! conformance_cases {
                 twenty_that_join_at_once_get_twenty_numbers
                 a_thousand_and_twenty_four_nodes_are_all_there_can_be
                 the_databases_clock_goes_forward
+                a_clock_that_was_set_back_is_carried_on
             }
             hints {
                 a_hint_reaches_every_listener
@@ -264,6 +266,19 @@ macro_rules! conformance_cases {
                 what_waits_is_counted_by_state
                 deleted_and_hidden_subscriptions_are_not_counted
                 connections_are_counted
+            }
+            retention {
+                what_arrived_is_gone_when_its_day_ends
+                what_waits_outlives_its_day_and_is_still_delivered
+                what_failed_again_after_its_day_waits_on_and_dies_as_always
+                a_dead_letter_outlives_its_day_and_can_be_replayed
+                a_dead_letter_goes_after_as_long_again
+                only_the_deliveries_that_wait_or_are_dead_outlive_their_day
+                what_outlives_its_day_can_be_withdrawn
+                ending_days_again_changes_nothing
+                pages_go_on_into_what_outlived_its_day
+                nothing_is_replayed_in_its_last_hour
+                accepting_and_settling_go_on_while_days_end
             }
         }
     };

@@ -49,7 +49,9 @@ async fn migrations_are_applied_once_also_by_two_at_a_time() {
         "0002_events",
         "0003_outbox",
         "0004_nodes",
+        "0005_order",
         "0006_payload_filter",
+        "0007_retention",
     ];
     assert_eq!(store.pending_migrations().await.unwrap(), names);
     let (first, second) = tokio::join!(store.migrate(), store.migrate());

@@ -36,7 +36,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         );
     }
     let _lock = database::lock_for_server(&url)?;
-    let database = Database::open(&url).await?;
+    let database = Database::open_keeping(&url, settings.retention()?).await?;
     for name in database.migrate().await? {
         tracing::info!(migration = name, "the schema was brought up");
     }
