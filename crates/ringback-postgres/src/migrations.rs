@@ -49,6 +49,7 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(4, "nodes"),
     file!(5, "order"),
     file!(6, "payload_filter"),
+    file!(8, "health"),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {
