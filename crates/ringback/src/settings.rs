@@ -90,6 +90,10 @@ pub struct Settings {
     /// How many attempts may be under way at once on this node [default: 512]
     #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT", value_name = "COUNT")]
     pub max_in_flight: Option<usize>,
+
+    /// Of them, how many to one host, over all subscriptions [default: 256]
+    #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT_PER_HOST", value_name = "COUNT")]
+    pub max_in_flight_per_host: Option<usize>,
 }
 
 /// What a process does.
@@ -161,6 +165,7 @@ impl Settings {
             egress_allow_http: self.egress_allow_http.or(file.egress_allow_http),
             egress_dns: self.egress_dns.or(file.egress_dns),
             max_in_flight: self.max_in_flight.or(file.max_in_flight),
+            max_in_flight_per_host: self.max_in_flight_per_host.or(file.max_in_flight_per_host),
         }
     }
 

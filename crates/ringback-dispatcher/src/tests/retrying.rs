@@ -80,7 +80,8 @@ async fn many_retries_of_one_subscription_are_all_made_and_none_early() {
     // Two of three fail: not so many in a row that its breaker opens.
     let requests = AtomicUsize::new(0);
     lab.receiver.react(move |request| {
-        let fails = request.attempt == 1 && requests.fetch_add(1, Ordering::SeqCst) % 3 > 0;
+        let fails =
+            request.attempt == 1 && !requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(3);
         Reaction::Answers(if fails { 500 } else { 200 })
     });
     let events = emit_many(&lab, &node, 300).await;
