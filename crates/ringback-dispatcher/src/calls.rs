@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ringback_metrics::{Metrics, Statement};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
-    StoreError, Ticket, Transit,
+    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload,
+    SendingState, Settlement, StoreError, Ticket, Transit,
 };
 use tokio::task::{JoinError, JoinSet};
 

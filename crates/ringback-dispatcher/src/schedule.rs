@@ -488,6 +488,14 @@ impl Schedule {
         lines.flat_map(|line| line.backlog.upcoming())
     }
 
+    /// How many of a subscription's deliveries are queued.
+    #[cfg(test)]
+    pub(crate) fn queued_of(&self, subscription: SubscriptionId) -> usize {
+        self.lines
+            .get(&subscription)
+            .map_or(0, |line| line.backlog.len())
+    }
+
     /// How many deliveries are queued in all.
     pub(crate) fn queued(&self) -> usize {
         self.queued

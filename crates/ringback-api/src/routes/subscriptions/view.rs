@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ringback_model::{
-    Failing, PayloadFilter, RetrySpec, SubscriptionStatus, time::rfc3339,
-};
+use ringback_model::{Failing, PayloadFilter, RetrySpec, SubscriptionStatus, time::rfc3339};
 use ringback_store::Subscription;
 use serde::Serialize;
-use serde_json::{Number, Value, value::RawValue};
+use serde_json::{Number, value::RawValue};
 use utoipa::ToSchema;
 
 use super::config;
