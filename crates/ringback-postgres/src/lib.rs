@@ -48,10 +48,10 @@ use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, SubscriptionId};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
-    DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History, IdempotencyKey, Key, Lanes,
-    Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe, Outbox, OutboxKey, Page,
-    Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError,
-    StoredSecret, Subscription, SubscriptionChange, Within,
+    DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History,
+    IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe,
+    Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState,
+    Settlement, StoreError, StoredSecret, Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
