@@ -35,6 +35,7 @@ mod signature;
 mod failures;
 mod gone;
 mod outcomes;
+mod pacing;
 mod schedule;
 mod tls;
 

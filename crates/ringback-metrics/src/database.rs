@@ -39,6 +39,8 @@ pub enum Statement {
     Settle,
     /// Move what cannot be sent soon.
     Park,
+    /// Write which subscriptions fail.
+    RecordHealth,
     /// Disable a subscription.
     Disable,
     /// Take lanes.
@@ -50,7 +52,7 @@ pub enum Statement {
 }
 
 impl Statement {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -60,6 +62,7 @@ impl Statement {
         Self::ChangedSince,
         Self::Settle,
         Self::Park,
+        Self::RecordHealth,
         Self::Disable,
         Self::Take,
         Self::Release,
@@ -77,6 +80,7 @@ impl Statement {
             Self::ChangedSince => "changed_since",
             Self::Settle => "settle",
             Self::Park => "park",
+            Self::RecordHealth => "record_health",
             Self::Disable => "disable",
             Self::Take => "take",
             Self::Release => "release",

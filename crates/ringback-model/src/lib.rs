@@ -32,6 +32,9 @@ pub use payload_filter::{
 mod retry;
 pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
 
+mod retry_after;
+pub use retry_after::retry_after;
+
 mod ordering;
 pub use ordering::{OrderKey, Ordering};
 
@@ -40,6 +43,9 @@ pub use retention::{InvalidRetention, Retention};
 
 mod delivery;
 pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};
+
+mod health;
+pub use health::{Failing, HealthStep};
 
 mod address;
 pub use address::{AddressPolicy, Reason, Verdict};

@@ -21,6 +21,7 @@ mod cancel;
 mod deliveries;
 mod event_types;
 mod events;
+mod health;
 mod hints;
 mod kept;
 mod keys;
@@ -49,10 +50,10 @@ use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, Retention, Subscri
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
-    DeliveryFilter, DueRetry, Event, EventFilter, Hint, Hints, History, IdempotencyKey, Key, Lanes,
-    Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe, Outbox, OutboxKey, Page,
-    Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError,
-    StoredSecret, Subscription, SubscriptionChange, Within,
+    DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History,
+    IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe,
+    Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState,
+    Settlement, StoreError, StoredSecret, Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -402,13 +403,13 @@ impl Outbox for PostgresStore {
         outbox::waiting(&self.0.pool, lanes).await
     }
 
-    async fn due(
+    async fn due_after(
         &self,
-        subscriptions: &[(Lane, SubscriptionId)],
+        subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
-        outbox::due(&self.0.pool, subscriptions, until, limit).await
+        outbox::due_after(&self.0.pool, subscriptions, until, limit).await
     }
 
     async fn sending_states(
@@ -439,6 +440,15 @@ impl Outbox for PostgresStore {
         due_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         park::park(&self.0, lease, keys, due_at).await
+    }
+
+    async fn record_health(
+        &self,
+        lease: &NodeLease,
+        changes: &[HealthChange],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        health::record(&self.0.pool, lease, changes, now).await
     }
 
     async fn disable_subscription(

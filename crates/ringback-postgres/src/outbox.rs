@@ -144,25 +144,27 @@ pub(crate) async fn waiting(
 
 type DueRow = (i16, i64, i64, Option<i64>, i16, i16, DateTime<Utc>);
 
-/// See [`ringback_store::Outbox::due`].
-pub(crate) async fn due(
+/// See [`ringback_store::Outbox::due_after`].
+pub(crate) async fn due_after(
     pool: &PgPool,
-    subscriptions: &[(Lane, SubscriptionId)],
+    subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
     until: DateTime<Utc>,
     limit: u32,
 ) -> Result<Vec<DueRetry>, StoreError> {
-    let (lanes, ids): (Vec<i16>, Vec<i64>) = subscriptions
-        .iter()
-        .map(|(lane, id)| (i16::from(lane.get()), id.get()))
-        .unzip();
+    let (mut lanes, mut ids, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for (lane, id, time) in subscriptions {
+        lanes.push(i16::from(lane.get()));
+        ids.push(id.get());
+        after.push(*time);
+    }
     let rows: Vec<DueRow> = sqlx::query_as(
         r#"
         select r.lane, r.event_id, r.subscription_id, r.key_hash, r.attempts_made,
             r.round_start, r.due_at
-        from unnest($1::int2[], $2::int8[]) as s (lane, id)
+        from unnest($1::int2[], $2::int8[], $5::timestamptz[]) as s (lane, id, after)
         cross join lateral (
             select * from ringback.retries
-            where lane = s.lane and subscription_id = s.id and due_at <= $3
+            where lane = s.lane and subscription_id = s.id and due_at <= $3 and due_at > s.after
             order by due_at, event_id limit $4
         ) r
         "#,
@@ -171,6 +173,7 @@ pub(crate) async fn due(
     .bind(ids)
     .bind(until)
     .bind(i64::from(limit))
+    .bind(after)
     .fetch_all(pool)
     .await
     .map_err(failed)?;

@@ -22,12 +22,13 @@ use crate::{
     transaction::{Tx, transact},
 };
 
-/// What [`read`] needs; `s` is the subscription, `v` its current version.
+/// What [`read`] needs; `s` is the subscription, `v` its current version, `h` its health.
 macro_rules! columns {
     () => {
         "s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, s.created_at, \
          s.updated_at, v.url, v.event_types, v.headers, v.retry, v.timeout_ms, v.max_in_flight, \
-         v.rate_per_s, v.ordering, v.description, v.labels, v.payload_filter"
+         v.rate_per_s, v.ordering, v.description, v.labels, v.payload_filter, \
+         h.failing_since"
     };
 }
 
@@ -68,6 +69,7 @@ pub(crate) async fn list(
         " from ringback.subscriptions s \
           join ringback.subscription_versions v \
             on v.subscription_id = s.id and v.version = s.version \
+          left join ringback.subscription_health h on h.subscription_id = s.id \
           where s.app_id = $1 and s.id < $2 and s.deleted_at is null and s.kind = 'standard' \
           order by s.id desc limit $3"
     ))
@@ -149,6 +151,7 @@ const ONE: &str = concat!(
     " from ringback.subscriptions s \
       join ringback.subscription_versions v \
         on v.subscription_id = s.id and v.version = s.version \
+      left join ringback.subscription_health h on h.subscription_id = s.id \
       where s.id = $1 and s.deleted_at is null and ($2::int8 is null or s.app_id = $2)"
 );
 
@@ -176,6 +179,7 @@ async fn create_in(
         status_reason: None,
         version: 1,
         config: new.config,
+        failing_since: None,
         created_at: now,
         updated_at: now,
     };

@@ -37,6 +37,7 @@ mod waiting;
 
 mod outbox;
 
+mod health;
 mod outbox_read;
 mod park;
 mod sending;

@@ -34,6 +34,7 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(5, "order"),
     file!(6, "payload_filter"),
     file!(7, "retention"),
+    file!(8, "health"),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

@@ -21,9 +21,10 @@ macro_rules! select {
             "select s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, \
              s.created_at, s.updated_at, v.url, v.event_types, v.headers, v.retry, \
              v.timeout_ms, v.max_in_flight, v.description, v.labels, v.payload_filter, \
-             v.rate_per_s, v.ordering \
+             v.rate_per_s, v.ordering, h.failing_since \
              from subscriptions s join subscription_versions v \
              on v.subscription_id = s.id and v.version = s.version \
+             left join subscription_health h on h.subscription_id = s.id \
              where s.deleted_at is null and ",
             $tail
         )
@@ -179,6 +180,9 @@ fn kind_text(kind: SubscriptionKind) -> &'static str {
 
 fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
     let own = |name| Column("subscriptions", name);
+    let failing_since: Option<i64> = row.try_get("failing_since").map_err(failed)?;
+    let failing_since =
+        failing_since.map(|since| Column("subscription_health", "failing_since").time(since));
     let kind = match row.try_get(3).map_err(failed)? {
         "standard" => SubscriptionKind::Standard,
         "callback" => SubscriptionKind::Callback,
@@ -196,6 +200,7 @@ fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
         status_reason: row.try_get(5).map_err(failed)?,
         version: row.try_get(6).map_err(failed)?,
         config: read_config(row)?,
+        failing_since: failing_since.transpose()?,
         created_at: own("created_at").time(row.try_get(7).map_err(failed)?)?,
         updated_at: own("updated_at").time(row.try_get(8).map_err(failed)?)?,
     })

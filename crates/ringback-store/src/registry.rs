@@ -85,7 +85,8 @@ pub trait Registry: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Option<Subscription>, StoreError>;
 
-    /// Makes a paused or disabled subscription active again.
+    /// Makes a paused or disabled subscription active again. What was recorded of the
+    /// failures of a disabled one is forgotten.
     async fn resume_subscription(
         &self,
         id: SubscriptionId,
@@ -250,6 +251,9 @@ pub struct Subscription {
     pub version: i32,
     /// What its owner chose.
     pub config: SubscriptionConfig,
+    /// Since when it has had nothing but failures; `None` while it works, and for the
+    /// first minute.
+    pub failing_since: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When its status or configuration last changed.

@@ -17,6 +17,7 @@ pub mod disable;
 pub mod duplicates;
 pub mod events;
 pub mod fence;
+pub mod health;
 pub mod hints;
 pub mod keys;
 pub mod lanes;
@@ -112,6 +113,13 @@ macro_rules! conformance_cases {
                 pausing_holds_what_waits_and_resuming_frees_it
                 deleting_a_subscription_cancels_what_waits_for_it
             }
+            health {
+                who_fails_is_known_to_until_it_works_again
+                many_changes_are_recorded_at_once
+                a_deposed_owner_records_no_health
+                nothing_is_recorded_of_what_is_gone
+                resuming_a_disabled_subscription_forgets_its_failures
+            }
             secrets {
                 a_new_subscription_has_the_secret_it_came_with
                 a_rotated_secret_signs_on_until_its_end
@@ -149,6 +157,7 @@ macro_rules! conformance_cases {
                 payloads_of_kept_events_come_in_any_order
                 waiting_says_when_each_subscriptions_first_retry_is_due
                 due_retries_come_first_due_first
+                what_was_due_before_a_time_can_be_left_out
                 the_limit_of_due_retries_is_per_subscription
                 a_sending_state_is_what_the_subscription_is_now
                 deleted_subscriptions_have_a_sending_state_and_unknown_ones_none

@@ -92,6 +92,10 @@ pub struct Settings {
     #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT", value_name = "COUNT")]
     pub max_in_flight: Option<usize>,
 
+    /// Of them, how many to one host, over all subscriptions [default: 256]
+    #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT_PER_HOST", value_name = "COUNT")]
+    pub max_in_flight_per_host: Option<usize>,
+
     /// For how many days after its own an event can be looked up and replayed; the same
     /// on every node [default: 30]
     #[arg(long, env = "RINGBACK_RETENTION_DAYS", value_name = "DAYS")]
@@ -167,6 +171,7 @@ impl Settings {
             egress_allow_http: self.egress_allow_http.or(file.egress_allow_http),
             egress_dns: self.egress_dns.or(file.egress_dns),
             max_in_flight: self.max_in_flight.or(file.max_in_flight),
+            max_in_flight_per_host: self.max_in_flight_per_host.or(file.max_in_flight_per_host),
             retention_days: self.retention_days.or(file.retention_days),
         }
     }

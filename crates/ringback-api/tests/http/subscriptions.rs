@@ -44,7 +44,8 @@ async fn a_subscription_has_every_field_and_shows_its_secret_once() {
         "headers": { "x-env": "prod", "x-api-key": "***" }, "description": "d",
         "labels": { "a": "b" }, "retry": { "schedule_s": [1.0, 5.0] }, "timeout_s": 1.5,
         "max_in_flight": 3, "rate_per_s": 2.5, "ordering": "fifo", "status": "active",
-        "status_reason": null, "health": null,
+        "status_reason": null,
+        "health": {"state": "healthy", "failing_since": null, "disables_at": null},
         "created_at": "2026-01-05T09:00:00.000Z", "updated_at": "2026-01-05T09:00:00.000Z",
     });
     assert_eq!(view, expected);

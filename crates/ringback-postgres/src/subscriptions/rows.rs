@@ -75,6 +75,7 @@ pub(super) fn read(row: &PgRow) -> Result<Subscription, StoreError> {
         status_reason: row.try_get("status_reason").map_err(failed)?,
         version: row.try_get("version").map_err(failed)?,
         config: read_config(row)?,
+        failing_since: row.try_get("failing_since").map_err(failed)?,
         created_at: row.try_get("created_at").map_err(failed)?,
         updated_at: row.try_get("updated_at").map_err(failed)?,
     })

@@ -36,6 +36,7 @@ pub async fn a_subscription_is_found_as_it_was_created(store: &TestStore) {
         status_reason: None,
         version: created.version,
         config: full_config(),
+        failing_since: None,
         created_at: START,
         updated_at: START,
     };

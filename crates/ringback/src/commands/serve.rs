@@ -93,6 +93,9 @@ pub fn config(settings: &Settings, listener: Option<TcpListener>) -> anyhow::Res
     if let Some(max_in_flight) = settings.max_in_flight {
         dispatcher.max_in_flight = max_in_flight;
     }
+    if let Some(max_in_flight_per_host) = settings.max_in_flight_per_host {
+        dispatcher.max_in_flight_per_host = max_in_flight_per_host;
+    }
     Ok(ServiceConfig {
         node_name,
         api: listener.map(|listener| (listener, api)),
