@@ -23,7 +23,7 @@ mod connection;
 pub use connection::{Answer, Connection};
 
 mod sink;
-pub use sink::Sink;
+pub use sink::{Manner, Sink};
 
 mod usage;
 pub use usage::Processes;
@@ -47,6 +47,8 @@ pub struct Plan {
     pub subscriptions: u64,
     /// Of each subscription.
     pub max_in_flight: u16,
+    /// Of each subscription, in seconds.
+    pub timeout_s: u64,
     /// How many more subscriptions the application has, which want none of these events,
     pub others: u64,
     /// and what tells them from those that do.
@@ -218,6 +220,7 @@ async fn subscribe_some(plan: &Plan, app: &str, run: u64, next: &AtomicU64) {
         let mut subscription = json!({
             "url": format!("http://{}/{run}/{index}", plan.sink),
             "max_in_flight": plan.max_in_flight,
+            "timeout_s": plan.timeout_s,
         });
         let is_other = index >= plan.subscriptions;
         match plan.told_by {
@@ -356,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_sink_tells_first_arrivals_from_repeats() {
-        let sink = Sink::start(([127, 0, 0, 1], 0).into()).await;
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), Manner::Status(204)).await;
         let mut sender = Connection::open(sink.address(), "").await.unwrap();
         for (path, index) in [
             ("/9/0", 0),
@@ -376,6 +379,24 @@ mod tests {
             (Some(4), Some(3))
         );
         assert!(report["p50_us"].as_u64().unwrap() >= 2_000);
+    }
+
+    #[tokio::test]
+    async fn the_sink_can_be_told_to_fail_and_counts_only_what_it_takes() {
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), Manner::Status(503)).await;
+        let mut sender = Connection::open(sink.address(), "").await.unwrap();
+        let data = event("load", 0, now_us(), 64);
+        let mut statuses = Vec::new();
+        for (path, body) in [("/9/0", &*data), ("/manner", "204"), ("/9/0", &*data)] {
+            let answer = sender.send("POST", path, body.as_bytes()).await.unwrap();
+            statuses.push(answer.status);
+        }
+        assert_eq!(statuses, [503, 204, 204]);
+        let answer = sender.send("GET", "/report/9", b"").await.unwrap();
+        let report: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(report["received"], 1);
+        assert_eq!("after:10".parse(), Ok(Manner::After(10)));
+        assert!("sometimes".parse::<Manner>().is_err());
     }
 
     #[test]
