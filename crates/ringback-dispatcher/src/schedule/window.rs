@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-/// A pause of first attempts after the first complaint …
-const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// A pause of first attempts after the first complaint: so short that a receiver which
+/// complains now and then loses little by it …
+const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 /// … and at most, doubling.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -135,7 +136,7 @@ mod tests {
             window.overloaded(at(0), at(2), 10);
         }
         assert_eq!(window.allowed(10), 5);
-        assert_eq!(window.paused_until(), Some(at(3)));
+        assert_eq!(window.paused_until(), Some(at(2) + SHORTEST_PAUSE));
     }
 
     #[test]
@@ -143,15 +144,18 @@ mod tests {
         let mut window = Window::default();
         let mut paused = |s: i64| {
             window.overloaded(at(s), at(s), 10);
-            (window.paused_until().unwrap() - at(s)).num_seconds()
+            (window.paused_until().unwrap() - at(s)).num_milliseconds()
         };
-        let pauses: Vec<i64> = (1..=8).map(|count| paused(count * 1000)).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        let pauses: Vec<i64> = (1..=10).map(|count| paused(count * 1000)).collect();
+        let expected = [
+            250, 500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000,
+        ];
+        assert_eq!(pauses, expected);
         (0..5).for_each(|_| window.succeeded(10));
-        window.overloaded(at(9000), at(9000), 10);
+        window.overloaded(at(11_000), at(11_000), 10);
         assert_eq!(
             window.paused_until(),
-            Some(at(9003) + TimeDelta::milliseconds(750))
+            Some(at(11_003) + TimeDelta::milliseconds(750))
         );
     }
 
