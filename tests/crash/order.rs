@@ -194,15 +194,18 @@ impl Inbox {
                 key,
                 delivered: !refused,
             });
-            Reply::status(if refused { 503 } else { 204 })
+            Reply::status(if refused { 500 } else { 204 })
         });
         inbox
     }
 
     async fn subscribe(&self, api: &Api) {
         api.app(APP).await;
+        // Soon for most, and for the blocked one longer than the rest takes.
+        let mut waits = vec![0.6; 99];
+        waits[0] = 0.2;
         let fields = json!({"ordering": "fifo", "max_in_flight": 100,
-            "retry": {"schedule_s": vec![0.25; 300]}});
+            "retry": {"schedule_s": waits}});
         api.subscribe(APP, &self.receiver.url("/"), fields).await;
     }
 
