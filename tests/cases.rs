@@ -33,6 +33,7 @@ mod rotation;
 mod signature;
 
 mod failures;
+mod fifo;
 mod gone;
 mod outcomes;
 mod pacing;

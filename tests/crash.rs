@@ -5,6 +5,8 @@ mod late;
 
 mod killed;
 
+mod order;
+
 mod postgres_stopped;
 
 mod pragmas;

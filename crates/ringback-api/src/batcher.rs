@@ -3,6 +3,10 @@
 //! At once when nothing is being written; otherwise when that is done, or 256 events
 //! have gathered, or 2 ms have passed, with at most two commits under way. What was
 //! handed in here is brought to its end also when its caller goes away.
+//!
+//! Ids are given when a commit begins, and two at once may end in either order. Of those
+//! with deliveries that keep order there is one at a time, so that whoever reads one of
+//! them finds all that this process gave lower ids to.
 
 use std::{
     collections::BTreeSet,
@@ -70,6 +74,14 @@ struct Waiting {
     item: AcceptItem,
     bytes: Reserved,
     answer: oneshot::Sender<Result<AcceptOutcome, NotAccepted>>,
+}
+
+impl Waiting {
+    /// Whether it has deliveries that keep order.
+    fn is_ordered(&self) -> bool {
+        let mut deliveries = self.item.events.iter().flat_map(|event| &event.deliveries);
+        deliveries.any(|delivery| delivery.order.is_some())
+    }
 }
 
 impl Batcher {
@@ -157,6 +169,29 @@ impl Batch {
         self.waiting.is_empty()
     }
 
+    /// Takes out what may be written now.
+    ///
+    /// - `in_order`: whether that may be what keeps order.
+    fn take(&mut self, in_order: bool) -> Self {
+        if in_order {
+            return std::mem::take(self);
+        }
+        let (kept, free): (Vec<_>, Vec<_>) = std::mem::take(self)
+            .waiting
+            .into_iter()
+            .partition(Waiting::is_ordered);
+        kept.into_iter().for_each(|waiting| self.push(waiting));
+        let mut batch = Self::default();
+        free.into_iter().for_each(|waiting| batch.push(waiting));
+        batch
+    }
+
+    /// Whether [`Self::take`] has something to give.
+    fn has(&self, in_order: bool) -> bool {
+        let free = |waiting: &Waiting| in_order || !waiting.is_ordered();
+        self.waiting.iter().any(free)
+    }
+
     fn is_full(&self) -> bool {
         self.events >= BATCH_EVENTS || self.bytes >= BATCH_BYTES
     }
@@ -167,17 +202,20 @@ async fn run(mut queue: mpsc::Receiver<Waiting>, flusher: Arc<Flusher>) {
     let mut flushes = JoinSet::new();
     let mut patience = Box::pin(tokio::time::sleep(LONGEST_WAIT));
     let mut open = true;
+    // The commit under way of what keeps order.
+    let mut in_order: Option<tokio::task::Id> = None;
     while open || !batch.is_empty() || !flushes.is_empty() {
-        let has_room = flushes.len() < FLUSHES_AT_ONCE;
+        let has_room = flushes.len() < FLUSHES_AT_ONCE && batch.has(in_order.is_none());
         let mut due = !open || flushes.is_empty();
-        if !(due && has_room && !batch.is_empty()) {
+        if !(due && has_room) {
             tokio::select! {
                 biased;
-                Some(flushed) = flushes.join_next() => {
+                Some(flushed) = flushes.join_next_with_id() => {
                     due = true;
-                    report(flushed);
+                    let id = report(flushed);
+                    in_order = in_order.filter(|under_way| *under_way != id);
                 }
-                () = &mut patience, if has_room && !batch.is_empty() => {
+                () = &mut patience, if has_room => {
                     due = true;
                 }
                 received = queue.recv(), if open && !batch.is_full() => match received {
@@ -187,10 +225,14 @@ async fn run(mut queue: mpsc::Receiver<Waiting>, flusher: Arc<Flusher>) {
             }
         }
         gather(&mut queue, &mut batch, &mut patience).await;
-        let may_flush = flushes.len() < FLUSHES_AT_ONCE && !batch.is_empty();
+        let may_flush = flushes.len() < FLUSHES_AT_ONCE && batch.has(in_order.is_none());
         if may_flush && (due || flushes.is_empty() || batch.is_full()) {
-            let batch = std::mem::take(&mut batch);
-            flushes.spawn(Arc::clone(&flusher).flush(batch.waiting));
+            let batch = batch.take(in_order.is_none());
+            let is_ordered = batch.waiting.iter().any(Waiting::is_ordered);
+            let flush = flushes.spawn(Arc::clone(&flusher).flush(batch.waiting));
+            if is_ordered {
+                in_order = Some(flush.id());
+            }
         }
     }
 }
@@ -219,12 +261,16 @@ fn take(batch: &mut Batch, waiting: Waiting, patience: &mut std::pin::Pin<Box<Sl
     batch.push(waiting);
 }
 
-fn report(flushed: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = flushed {
-        tracing::error!(
-            error = &error as &dyn Error,
-            "writing a batch of events broke off"
-        );
+fn report(flushed: Result<(tokio::task::Id, ()), tokio::task::JoinError>) -> tokio::task::Id {
+    match flushed {
+        Ok((id, ())) => id,
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn Error,
+                "writing a batch of events broke off"
+            );
+            error.id()
+        }
     }
 }
 
@@ -240,6 +286,12 @@ impl Flusher {
             items.push(item);
             answers.push((answer, bytes));
         }
+        let now = self.membership.clock().now();
+        // Before the ids are made, and the commit: from then on a read may find the rows.
+        let ticket = self
+            .hand_over
+            .as_ref()
+            .map(|hand_over| hand_over.ticket(EventId::floor(now)));
         if !self.number(&mut items) {
             let events = items.iter().map(|item| item.events.len()).sum();
             let why = RefusedBecause::LeaseLost;
@@ -250,10 +302,7 @@ impl Flusher {
             }
             return;
         }
-        let now = self.membership.clock().now();
         let outgoing: Vec<Vec<Outgoing>> = items.iter().map(|item| outgoing(item, now)).collect();
-        // Before the commit: a read of the lane may find the rows as soon as they are there.
-        let ticket = self.hand_over.as_ref().map(HandOver::ticket);
         let sizes: Vec<usize> = items.iter().map(|item| item.events.len()).collect();
         let outcomes = self.write(items, now).await;
         for (outcome, events) in outcomes.iter().zip(sizes) {

@@ -91,16 +91,18 @@ impl<T: Transport> Dispatcher<T> {
             let key = OutboxKey {
                 lane: row.lane,
                 delivery: row.delivery,
-                // The row in the database knows.
-                order: None,
+                order: self.order.parks(row.delivery),
             };
             let due_at = self.schedule.parked_due_at(subscription, now);
             self.parking.push(key, due_at);
         } else {
-            self.let_go(row);
             let blocked_until = self.schedule.blocked_until(subscription);
             let look_at = blocked_until.map_or(now, |until| until.max(now));
-            self.retries.expect(subscription, row.lane, look_at);
+            let is_in_order = self.order.waits(row.delivery, look_at);
+            self.let_go(row);
+            if !is_in_order {
+                self.retries.expect(subscription, row.lane, look_at);
+            }
         }
     }
 

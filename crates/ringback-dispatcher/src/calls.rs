@@ -6,12 +6,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ringback_metrics::{Metrics, Statement};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload,
+    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, OrderHeads, Outbox, OutboxKey, Payload,
     SendingState, Settlement, StoreError, Ticket, Transit,
 };
 use tokio::task::{JoinError, JoinSet};
 
-use crate::{reader::Page, retries::Look};
+use crate::{
+    order::{self, OrderLook},
+    reader::Page,
+    retries::{AHEAD, Look},
+};
 
 /// Beyond every retry there can be.
 const FAR: TimeDelta = TimeDelta::days(3660);
@@ -31,6 +35,12 @@ pub(crate) enum Reply {
         rows: Answer<Vec<DueRetry>>,
         begun: Begun,
     },
+    /// See [`crate::order`].
+    InOrder {
+        look: OrderLook,
+        found: Answer<OrderFound>,
+        begun: Begun,
+    },
     Waiting(Answer<Vec<(Lane, SubscriptionId, DateTime<Utc>)>>),
     Payloads {
         events: Vec<EventId>,
@@ -46,6 +56,8 @@ pub(crate) enum Reply {
     },
     Settled {
         batch: Vec<Settlement>,
+        /// When it was asked for.
+        mark: u64,
         done: Answer<()>,
     },
     Parked {
@@ -70,6 +82,13 @@ pub(crate) enum Reply {
         lanes: Vec<Lane>,
         done: Answer<()>,
     },
+}
+
+/// What a look at retries in order brought.
+#[derive(Debug)]
+pub(crate) enum OrderFound {
+    Heads(OrderHeads),
+    Rows(Vec<DueRetry>),
 }
 
 /// When a read began: rows that it brings may be settled since. To be dropped only
@@ -141,14 +160,55 @@ impl Calls {
         });
     }
 
-    pub(crate) fn look(&mut self, look: Look) {
+    /// - `keeps_order`: of the subscriptions that do, only what has no place in the order.
+    pub(crate) fn look(&mut self, look: Look, keeps_order: impl Fn(SubscriptionId) -> bool) {
         let (outbox, begun) = (self.outbox(), Begun::now(&self.transit));
+        let (ordered, free): (Vec<_>, Vec<_>) = look
+            .subscriptions
+            .iter()
+            .partition(|(_, subscription, _)| keeps_order(*subscription));
+        let ordered: Vec<_> = ordered
+            .into_iter()
+            .map(|(lane, id, _)| (lane, id))
+            .collect();
         self.spawn(Statement::Due, async move {
             let limit = u32::try_from(look.limit).unwrap_or(u32::MAX);
             // Beyond what is taken in, so that the first row there tells when to look again.
             let until = look.until + FAR;
-            let rows = outbox.due_after(&look.subscriptions, until, limit).await;
+            let rows = async {
+                let mut rows = Vec::new();
+                if !free.is_empty() {
+                    rows = outbox.due_after(&free, until, limit).await?;
+                }
+                if !ordered.is_empty() {
+                    let now = look.until - AHEAD;
+                    rows.extend(outbox.due_unordered(&ordered, now, until, limit).await?);
+                }
+                Ok(rows)
+            };
+            let rows = rows.await;
             Reply::Looked { look, rows, begun }
+        });
+    }
+
+    pub(crate) fn look_in_order(&mut self, look: OrderLook, now: DateTime<Utc>) {
+        let (outbox, begun) = (self.outbox(), Begun::now(&self.transit));
+        self.spawn(Statement::InOrder, async move {
+            let found = match &look {
+                OrderLook::Heads {
+                    subscription,
+                    after,
+                    ..
+                } => outbox
+                    .order_heads(*subscription, *after, now, as_limit(order::HEADS))
+                    .await
+                    .map(OrderFound::Heads),
+                OrderLook::Keys(keys) => outbox
+                    .in_order(keys, now, as_limit(order::PER_KEY))
+                    .await
+                    .map(OrderFound::Rows),
+            };
+            Reply::InOrder { look, found, begun }
         });
     }
 
@@ -184,10 +244,10 @@ impl Calls {
     }
 
     pub(crate) fn settle(&mut self, lease: NodeLease, batch: Vec<Settlement>, now: DateTime<Utc>) {
-        let outbox = self.outbox();
+        let (outbox, mark) = (self.outbox(), self.transit.mark());
         self.spawn(Statement::Settle, async move {
             let done = outbox.settle(&lease, &batch, now).await;
-            Reply::Settled { batch, done }
+            Reply::Settled { batch, mark, done }
         });
     }
 
@@ -260,6 +320,10 @@ impl Calls {
     fn outbox(&self) -> Arc<dyn Outbox> {
         Arc::clone(&self.database.outbox)
     }
+}
+
+fn as_limit(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 /// A panic in a store is a bug that leaves its answer unknown: it is passed on.

@@ -86,6 +86,7 @@ impl<T: Transport> Dispatcher<T> {
     fn take_missing(&mut self, id: SubscriptionId) {
         tracing::warn!(subscription.id = %id, "there are rows of a subscription that never was");
         self.subscriptions.missing(id);
+        self.drop_order(id);
         self.schedule
             .close(id)
             .into_iter()
@@ -100,6 +101,7 @@ impl<T: Transport> Dispatcher<T> {
         };
         report_fault(&sending, before.as_deref());
         self.learn_health(&sending, before.as_deref(), failing);
+        self.keep_order(&sending);
         match sending.service {
             Service::Send => self.open(&sending, sending.max_in_flight),
             Service::Hold => self.hold_all(sending.id, true),
@@ -173,6 +175,7 @@ impl<T: Transport> Dispatcher<T> {
     /// - `paused`: and sends nothing any more.
     pub(crate) fn hold_all(&mut self, id: SubscriptionId, paused: bool) {
         if paused {
+            self.hold_in_order(id);
             self.schedule.shut(id);
         }
         for row in self.schedule.clear(id) {
@@ -185,6 +188,7 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Forgets what is queued of a subscription.
     pub(crate) fn drop_queue(&mut self, id: SubscriptionId) {
+        self.drop_order(id);
         self.schedule
             .clear(id)
             .into_iter()
@@ -198,9 +202,11 @@ impl<T: Transport> Dispatcher<T> {
         if !self.pace.take_tidy(now) {
             return;
         }
-        let schedule = &self.schedule;
-        for id in self.subscriptions.drop_idle(now, |id| schedule.is_idle(id)) {
+        let (schedule, order) = (&self.schedule, &self.order);
+        let is_idle = |id| schedule.is_idle(id) && order.is_idle(id);
+        for id in self.subscriptions.drop_idle(now, is_idle) {
             self.schedule.shut(id);
+            self.drop_order(id);
         }
         let is_needed = |id| self.subscriptions.contains(id);
         self.schedule.drop_lines(now, is_needed);

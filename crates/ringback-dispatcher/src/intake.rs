@@ -27,6 +27,11 @@ impl<T: Transport> Dispatcher<T> {
     pub(crate) fn take_over(&mut self, payload: Payload, keys: &[OutboxKey]) {
         let mut taken = false;
         for key in keys {
+            if self.waits_for_reading(key) {
+                // Handed over in any order: only reading brings it in its own.
+                self.reader.want(key.lane);
+                continue;
+            }
             self.reader.seen(key.lane, key.delivery.event);
             taken |= self.lanes.owns(key.lane) && self.take_key(*key);
         }
@@ -54,9 +59,13 @@ impl<T: Transport> Dispatcher<T> {
         rows.sort_by_key(|row| row.lane);
         let mut found_new = false;
         for row in &rows {
-            found_new |= self.lanes.owned_at(row.lane, begun.mark) && self.take_key(*row);
+            found_new |= self.lanes.owned_at(row.lane, begun.mark)
+                && self.may_take(row, page, begun.mark)
+                && (self.take_key(*row) || self.note_refused(row, page));
         }
-        self.reader.took(page, &rows);
+        for turned in self.reader.took(page, &rows) {
+            self.order.read(turned.lane, turned.pass, turned.to);
+        }
         if found_new {
             self.reader.found_new(now);
         }
@@ -107,6 +116,9 @@ impl<T: Transport> Dispatcher<T> {
             seen.next_due.get_or_insert(due.due_at);
             return;
         }
+        if due.order.is_some() && self.order.keeps(due.delivery.subscription) {
+            return self.await_place(due);
+        }
         match self.take_retry(due, now) {
             TakeIn::New => seen.taken += 1,
             TakeIn::Held => {}
@@ -137,12 +149,15 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Reads what is next, and what is due.
     pub(crate) fn read(&mut self, now: DateTime<Utc>) {
-        if self.schedule.queued() <= self.config.queue_per_node / 2 {
+        if self.held_in_memory() <= self.config.queue_per_node / 2 {
             self.reader.hold(false, now);
         }
         if self.handed_over.take_missed() {
             self.reader.want_all();
         }
+        let node = self.lanes.lease().map(|lease| lease.node);
+        let oldest = self.handed_over.transit.oldest_accept();
+        self.reader.accepting(node, oldest);
         if self.pace.read.is_over(now)
             && let Some(page) = self.reader.next(now)
         {
@@ -150,6 +165,7 @@ impl<T: Transport> Dispatcher<T> {
         }
         if self.pace.look.is_over(now) {
             self.look(now);
+            self.look_in_order(now);
         }
     }
 
@@ -168,7 +184,12 @@ impl<T: Transport> Dispatcher<T> {
         };
         if let Some(look) = self.retries.next(now, may_look) {
             self.pace.looking = true;
-            self.calls.look(look);
+            for (_, subscription, _) in &look.subscriptions {
+                self.order.look_through(*subscription);
+            }
+            let order = &self.order;
+            self.calls
+                .look(look, |subscription| order.keeps(subscription));
         }
     }
 
@@ -181,7 +202,13 @@ impl<T: Transport> Dispatcher<T> {
         };
         let is_new = self.take_in(row) == TakeIn::New;
         if is_new {
-            self.place(row);
+            match key
+                .order
+                .filter(|_| self.order.keeps(key.delivery.subscription))
+            {
+                Some(order) => self.place_in_order(row, order),
+                None => self.place(row),
+            }
         }
         is_new
     }
@@ -217,13 +244,17 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Takes a row in hand, if it is new and there is room.
     fn take_in(&mut self, row: Row) -> TakeIn {
-        if self.schedule.queued() >= self.config.queue_per_node {
+        if self.held_in_memory() >= self.config.queue_per_node {
             self.reader.hold(true, self.clock.now());
         }
         if self.reader.is_held() {
             return TakeIn::NotNow;
         }
         self.known.take_in(row.delivery, row.stage)
+    }
+
+    pub(crate) fn held_in_memory(&self) -> usize {
+        self.schedule.queued() + self.order.waiting()
     }
 
     /// Queues a row that is in hand, or leaves it to wait in the retries.
@@ -258,6 +289,9 @@ impl<T: Transport> Dispatcher<T> {
         let mark = self.handed_over.transit.mark();
         self.known.forget(row.delivery, row.stage, mark);
         self.count_out(row);
+        if self.order.lost(row.delivery) {
+            self.begin_anew(row.delivery.subscription, row.lane);
+        }
     }
 
     /// Lets go of a row that was taken out of a queue.
@@ -279,6 +313,8 @@ impl<T: Transport> Dispatcher<T> {
             .schedule
             .remove(delivery)
             .or_else(|| self.unwant(delivery));
+        let in_order = self.order.withdraw(delivery, queued.is_some());
+        let queued = queued.or(in_order);
         if queued.is_some() {
             self.cache.release(delivery.event);
         }

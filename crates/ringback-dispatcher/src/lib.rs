@@ -17,6 +17,7 @@
 //! |---|---|---|
 //! | take lanes, give them up, stop | `ownership.rs` | `lanes.rs` |
 //! | take rows in: handed over, read, looked up when due | `intake.rs` | `reader.rs`, `retries.rs` |
+//! | keep the order of those that ask for it | `in_order.rs` | `order.rs` |
 //! | take no row in twice | `intake.rs` | `known.rs`, `row.rs` |
 //! | follow changes of subscriptions | `changes.rs` | `subscriptions.rs`, `sending.rs` |
 //! | send, each in its turn | `serve.rs` | `schedule.rs`, `cache.rs`, `message.rs`, `send.rs` |
@@ -53,6 +54,8 @@ mod ownership;
 
 mod intake;
 
+mod in_order;
+
 mod changes;
 
 mod serve;
@@ -71,6 +74,7 @@ mod health;
 mod known;
 mod lanes;
 mod message;
+mod order;
 mod pace;
 mod patience;
 mod reader;
@@ -92,6 +96,7 @@ use crate::{
     health::Health,
     known::Known,
     lanes::Lanes,
+    order::Order,
     pace::Pace,
     reader::Reader,
     retries::Retries,
@@ -126,6 +131,9 @@ pub struct Dispatcher<T = Egress> {
     lanes: Lanes,
     reader: Reader,
     retries: Retries,
+    order: Order,
+    /// Rows of these came before it was known whether they keep order.
+    passed_over: HashSet<SubscriptionId>,
     known: Known,
     subscriptions: Subscriptions,
     schedule: Schedule,
@@ -202,6 +210,8 @@ impl<T: Transport> Dispatcher<T> {
             lanes: Lanes::new(),
             reader: Reader::new(now),
             retries: Retries::default(),
+            order: Order::default(),
+            passed_over: HashSet::new(),
             known: Known::default(),
             subscriptions: Subscriptions::default(),
             schedule: Schedule::new(config.max_in_flight, config.max_in_flight_per_host),
@@ -314,11 +324,12 @@ impl<T: Transport> Dispatcher<T> {
         match reply {
             Reply::Read { page, rows, begun } => self.take_page(&page, rows, &begun),
             Reply::Looked { look, rows, begun } => self.take_look(&look, rows, &begun),
+            Reply::InOrder { look, found, begun } => self.take_in_order(&look, found, &begun),
             Reply::Waiting(found) => self.take_waiting(found),
             Reply::Payloads { events, found } => self.take_payloads(events, found),
             Reply::States { ids, found } => self.take_states(ids, found),
             Reply::Changed { at, found } => self.take_changed(at, found),
-            Reply::Settled { batch, done } => self.take_settled(batch, done),
+            Reply::Settled { batch, mark, done } => self.take_settled(batch, mark, done),
             Reply::Parked { keys, due_at, done } => self.take_parked(keys, due_at, done),
             Reply::Recorded { batch, done } => self.take_recorded(batch, done),
             Reply::Disabled {
@@ -354,6 +365,7 @@ impl<T: Transport> Dispatcher<T> {
         let now = self.clock.now();
         self.take_ripe(now);
         self.schedule.wake(now);
+        self.queue_in_order();
         self.serve(now);
         self.fetch(now);
         self.settle(now);
@@ -372,7 +384,7 @@ impl<T: Transport> Dispatcher<T> {
     fn show(&self) {
         let delivering = &self.config.metrics.delivering;
         delivering.in_flight.set(self.in_flight.len() as i64);
-        delivering.queued.set(self.schedule.queued() as i64);
+        delivering.queued.set(self.held_in_memory() as i64);
         delivering.unsettled.set(self.settler.unsettled() as i64);
     }
 
@@ -381,11 +393,14 @@ impl<T: Transport> Dispatcher<T> {
         let pace = &self.pace;
         let now = Some(DateTime::<Utc>::MIN_UTC);
         let looks = !self.reader.is_held() && !pace.looking;
+        let looks_in_order = !pace.looking_in_order;
         [
             pace.read.not_before(self.reader.next_at()),
             pace.look
                 .not_before(self.retries.look_at().filter(|_| looks)),
             self.retries.ripe_at(),
+            pace.look
+                .not_before(self.order.look_at().filter(|_| looks_in_order)),
             pace.settle.not_before(self.settler.next_at()),
             pace.fetch
                 .not_before(now.filter(|_| self.wanting.has_fetch())),

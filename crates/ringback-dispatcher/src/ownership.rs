@@ -177,6 +177,8 @@ impl<T: Transport> Dispatcher<T> {
             .reload_lanes(|lane| lanes.contains(&lane));
         self.health.unknown(known);
         if !lanes.is_empty() {
+            let mark = self.handed_over.transit.mark();
+            self.order.add_lanes(lanes, mark);
             self.calls.waiting(lanes.to_vec());
         }
         self.show_lanes();
@@ -197,13 +199,21 @@ impl<T: Transport> Dispatcher<T> {
             self.reader.remove(*lane);
         }
         let dropped = |lane: Lane| lanes.contains(&lane);
+        let in_order = self.order.drop_lanes(dropped);
+        in_order.into_iter().for_each(|row| self.unqueue(row));
         self.schedule
             .clear_lanes(dropped)
             .into_iter()
             .for_each(|row| self.unqueue(row));
         let unripe = self.retries.unripe(|row| dropped(row.lane));
         unripe.into_iter().for_each(|row| self.let_go(row));
-        for OutboxKey { lane, delivery, .. } in self.parking.take_lanes(dropped) {
+        for OutboxKey {
+            lane,
+            delivery,
+            order,
+        } in self.parking.take_lanes(dropped)
+        {
+            self.not_parked(delivery, order);
             self.let_go(Row {
                 delivery,
                 stage: Stage::OUTBOX,

@@ -26,6 +26,8 @@ pub(crate) struct Pace {
     pub(crate) asked_at: DateTime<Utc>,
     pub(crate) taking: bool,
     pub(crate) looking: bool,
+    /// A look at retries in order is under way.
+    pub(crate) looking_in_order: bool,
     pub(crate) parking: bool,
 
     // With a database that does not answer, each kind of statement on its own.
@@ -51,6 +53,7 @@ impl Pace {
             asked_at: now,
             taking: false,
             looking: false,
+            looking_in_order: false,
             parking: false,
             read: Patience::default(),
             look: Patience::default(),

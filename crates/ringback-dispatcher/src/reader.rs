@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::{EventId, Lane};
+use ringback_model::{EventId, Lane, NodeId};
 use ringback_store::OutboxKey;
 
 use crate::lanes::per_lane;
@@ -38,6 +38,9 @@ pub(crate) struct Reader {
     pass_at: DateTime<Utc>,
     sweep_at: DateTime<Utc>,
     swept_rows: u32,
+    passes: u64,
+    /// This process, and the lowest event that it is about to commit.
+    accepting: (Option<NodeId>, Option<EventId>),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +50,28 @@ struct Progress {
     at: Option<EventId>,
     /// A pass is wanted although one is under way.
     again: bool,
+    /// When the pass under way began, …
+    begun: Option<Horizon>,
+    /// … and its first page has not come yet.
+    at_first_page: bool,
+    /// Its number, …
+    pass: u64,
+    /// … and whether it began at the beginning.
+    is_full: bool,
+    /// What was committed before has been read, unless it was under way for longer than
+    /// passes overlap.
+    covered: EventId,
     /// Grows while a page brings nothing but one event's deliveries.
     stretch: u32,
+}
+
+/// What is certain to be committed when a read begins.
+#[derive(Clone, Copy, Debug)]
+struct Horizon {
+    /// Of this process's events, those before.
+    ours: EventId,
+    /// Of all others, those before.
+    theirs: EventId,
 }
 
 /// One statement's worth of reading.
@@ -56,6 +79,26 @@ struct Progress {
 pub(crate) struct Page {
     pub(crate) cursors: Vec<(Lane, EventId)>,
     pub(crate) limit: u32,
+    /// Of each cursor, the number of its pass.
+    passes: Vec<u64>,
+}
+
+/// How far a pass from the beginning of a lane has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turned {
+    pub(crate) lane: Lane,
+    /// Its number: no two passes have the same.
+    pub(crate) pass: u64,
+    /// All up to this event was brought.
+    pub(crate) to: EventId,
+}
+
+impl Page {
+    /// In which pass a lane is read by this page.
+    pub(crate) fn pass_of(&self, lane: Lane) -> Option<u64> {
+        let at = self.cursors.iter().position(|(other, _)| *other == lane)?;
+        self.passes.get(at).copied()
+    }
 }
 
 impl Reader {
@@ -68,18 +111,65 @@ impl Reader {
             pass_at: now + IDLE,
             sweep_at: now + SWEEP,
             swept_rows: 0,
+            passes: 0,
+            accepting: (None, None),
         }
     }
 
     /// Reads a lane from its beginning: it is ours now.
     pub(crate) fn add(&mut self, lane: Lane) {
-        let (newest, at) = (EventId::MIN, Some(EventId::MIN));
-        self.lanes[at_index(lane)] = Some(Progress {
-            newest,
-            at,
+        let mut progress = Progress {
+            newest: EventId::MIN,
+            at: None,
             again: false,
+            begun: None,
+            at_first_page: true,
+            pass: 0,
+            is_full: true,
+            covered: EventId::MIN,
             stretch: 1,
-        });
+        };
+        progress.begin(EventId::MIN, &mut self.passes);
+        self.lanes[at_index(lane)] = Some(progress);
+    }
+
+    /// Reads a lane from its beginning once more: something was passed over.
+    pub(crate) fn restart(&mut self, lane: Lane) {
+        if let Some(progress) = &mut self.lanes[at_index(lane)] {
+            progress.begin(EventId::MIN, &mut self.passes);
+        }
+    }
+
+    /// Whether the pass that reads a lane now began at its beginning.
+    pub(crate) fn is_full_pass(&self, lane: Lane) -> bool {
+        self.lanes[at_index(lane)].is_some_and(|progress| progress.is_full)
+    }
+
+    /// Says what this process accepts.
+    ///
+    /// - `oldest`: the lowest event that it has not committed yet, if there is any.
+    pub(crate) fn accepting(&mut self, node: Option<NodeId>, oldest: Option<EventId>) {
+        self.accepting = (node, oldest);
+    }
+
+    /// Whether an event that a page brought comes in its order: nothing that this process
+    /// accepted before is missing, nor what others committed in good time. To be asked
+    /// before [`Self::took`].
+    ///
+    /// The pages of a pass are read one after the other. What an earlier page did not
+    /// bring yet may have been committed before what a later one brings.
+    pub(crate) fn is_in_order(&self, page: &Page, lane: Lane, event: EventId) -> bool {
+        let Some(progress) = &self.lanes[at_index(lane)] else {
+            return false;
+        };
+        if page.pass_of(lane) != Some(progress.pass) {
+            return false;
+        }
+        let Some(begun) = progress.begun.filter(|_| !progress.at_first_page) else {
+            return true;
+        };
+        let is_ours = self.accepting.0 == Some(event.node());
+        event < if is_ours { begun.ours } else { begun.theirs }
     }
 
     /// Reads a lane no longer.
@@ -91,13 +181,15 @@ impl Reader {
     pub(crate) fn want(&mut self, lane: Lane) {
         self.busy = true;
         if let Some(progress) = &mut self.lanes[at_index(lane)] {
-            progress.start();
+            progress.start(&mut self.passes);
         }
     }
 
     /// Reads all lanes soon.
     pub(crate) fn want_all(&mut self) {
-        self.lanes.iter_mut().flatten().for_each(Progress::start);
+        for progress in self.lanes.iter_mut().flatten() {
+            progress.start(&mut self.passes);
+        }
     }
 
     /// Reads all lanes from the beginning soon.
@@ -131,6 +223,12 @@ impl Reader {
             return None;
         }
         self.start_passes(now);
+        let horizon = self.horizon(now);
+        for progress in self.lanes.iter_mut().flatten() {
+            if progress.at.is_some() && progress.at_first_page {
+                progress.begun = Some(horizon);
+            }
+        }
         let cursor = |lane: Lane| Some((lane, self.lanes[at_index(lane)]?.at?));
         let cursors: Vec<_> = Lane::all().filter_map(cursor).collect();
         if cursors.is_empty() {
@@ -144,10 +242,24 @@ impl Reader {
             .max();
         let limit = u32::try_from((ROWS / cursors.len()).clamp(100, 2000)).unwrap_or(u32::MAX);
         self.reading = true;
+        let pass = |lane: Lane| self.lanes[at_index(lane)].map_or(0, |progress| progress.pass);
+        let passes = cursors.iter().map(|(lane, _)| pass(*lane)).collect();
         Some(Page {
             cursors,
+            passes,
             limit: limit.saturating_mul(stretch.unwrap_or(1)),
         })
+    }
+
+    fn horizon(&self, now: DateTime<Utc>) -> Horizon {
+        let present = EventId::floor(now);
+        Horizon {
+            ours: self
+                .accepting
+                .1
+                .map_or(present, |oldest| oldest.min(present)),
+            theirs: EventId::floor(now - OVERLAP),
+        }
     }
 
     fn start_passes(&mut self, now: DateTime<Utc>) {
@@ -155,7 +267,7 @@ impl Reader {
             let later = SWEEP.max(SWEEP_PER_ROW * self.swept_rows);
             (self.sweep_at, self.swept_rows) = (now + later, 0);
             for progress in self.lanes.iter_mut().flatten() {
-                progress.at = Some(EventId::MIN);
+                progress.begin(EventId::MIN, &mut self.passes);
             }
         } else if now >= self.pass_at {
             self.want_all();
@@ -170,10 +282,12 @@ impl Reader {
         self.pass_at = now + wait;
     }
 
-    /// Takes note of what a page brought: `rows` are in order of lane, then event.
-    pub(crate) fn took(&mut self, page: &Page, rows: &[OutboxKey]) {
+    /// Takes note of what a page brought: `rows` are in order of lane, then event. Answers
+    /// how far passes from the beginning have come.
+    pub(crate) fn took(&mut self, page: &Page, rows: &[OutboxKey]) -> Vec<Turned> {
         self.reading = false;
-        for (lane, from) in &page.cursors {
+        let mut turned = Vec::new();
+        for ((lane, _), pass) in page.cursors.iter().zip(&page.passes) {
             let Some(progress) = &mut self.lanes[at_index(*lane)] else {
                 continue;
             };
@@ -182,10 +296,17 @@ impl Reader {
                 .swept_rows
                 .saturating_add(u32::try_from(rows.len()).unwrap_or(u32::MAX));
             // A pass that began meanwhile starts further back.
-            if progress.at == Some(*from) {
-                progress.turn_page(rows, page.limit as usize);
+            if progress.pass == *pass && progress.at.is_some() {
+                let is_full = progress.is_full;
+                let to = progress.turn_page(rows, page.limit as usize, &mut self.passes);
+                turned.extend(is_full.then_some(Turned {
+                    lane: *lane,
+                    pass: *pass,
+                    to,
+                }));
             }
         }
+        turned
     }
 
     /// Notes that a page could not be read; the same is read next.
@@ -220,16 +341,26 @@ impl Reader {
 }
 
 impl Progress {
-    fn start(&mut self) {
+    /// Begins a pass behind an event.
+    fn begin(&mut self, at: EventId, passes: &mut u64) {
+        *passes += 1;
+        (self.at, self.at_first_page, self.begun) = (Some(at), true, None);
+        (self.pass, self.is_full) = (*passes, at == EventId::MIN);
+    }
+
+    fn start(&mut self, passes: &mut u64) {
         if self.at.is_none() {
-            self.at = Some(EventId::floor(self.newest.time() - OVERLAP));
+            let read_to = self.newest.min(self.covered);
+            self.begin(EventId::floor(read_to.time() - OVERLAP), passes);
         } else {
             self.again = true;
         }
     }
 
-    fn turn_page(&mut self, rows: &[OutboxKey], limit: usize) {
+    /// Answers up to where all was brought.
+    fn turn_page(&mut self, rows: &[OutboxKey], limit: usize, passes: &mut u64) -> EventId {
         let from = self.at.take();
+        self.at_first_page = false;
         if let Some(last) = rows.last() {
             let last = last.delivery.event;
             self.newest = self.newest.max(last);
@@ -242,13 +373,17 @@ impl Progress {
                     1
                 };
                 self.at = Some(next);
-                return;
+                return next;
             }
         }
         self.stretch = 1;
-        if std::mem::take(&mut self.again) {
-            self.start();
+        if let Some(begun) = self.begun.take() {
+            self.covered = begun.ours;
         }
+        if std::mem::take(&mut self.again) {
+            self.start(passes);
+        }
+        EventId::MAX
     }
 }
 
@@ -316,15 +451,65 @@ mod tests {
     }
 
     #[test]
-    fn later_passes_start_two_seconds_before_the_newest_event() {
+    fn later_passes_start_two_seconds_before_the_last_or_the_newest_event() {
+        for (newest, expected) in [(450, 0), (-60, -60)] {
+            let mut reader = Reader::new(start());
+            reader.add(LANE);
+            let page = reader.next(start()).unwrap();
+            reader.took(&page, &rows([event(-70)]));
+            assert_eq!(reader.next(after(499)), None);
+            assert_eq!(reader.next_at(), Some(after(500)));
+            reader.seen(LANE, event(newest));
+            assert_eq!(
+                reader.next(after(500)).unwrap().cursors,
+                [(LANE, event(expected - 2000))]
+            );
+        }
+    }
+
+    /// However long this process takes to commit an event, the next pass finds it.
+    #[test]
+    fn what_was_being_accepted_when_the_last_pass_began_is_found_by_the_next() {
         let mut reader = caught_up();
-        assert_eq!(reader.next(after(499)), None);
-        assert_eq!(reader.next_at(), Some(after(500)));
-        reader.seen(LANE, event(450));
-        assert_eq!(
-            reader.next(after(500)).unwrap().cursors,
-            [(LANE, event(450 - 2000))]
-        );
+        for (now, oldest, expected) in [
+            (20_000, Some(event(9_000)), None),
+            (20_500, None, Some(event(9_000 - 2000))),
+            (21_000, None, Some(event(20_500 - 2000))),
+        ] {
+            reader.accepting(None, oldest);
+            reader.seen(LANE, event(60_000));
+            let page = reader.next(after(now)).unwrap();
+            if let Some(expected) = expected {
+                assert_eq!(page.cursors, [(LANE, expected)], "{now}");
+            }
+            reader.took(&page, &rows([event(60_000)]));
+        }
+    }
+
+    #[test]
+    fn on_a_second_page_only_what_was_committed_when_the_pass_began_is_in_order() {
+        let node = |number| NodeId::new(number).unwrap();
+        let of = |number, ms| {
+            EventId::new(ringback_model::IdGenerator::new(node(number)).next(after(ms)))
+        };
+        let mut reader = caught_up();
+        reader.accepting(Some(node(1)), Some(event(900)));
+        reader.want(LANE);
+        let page = reader.next(after(1000)).unwrap();
+        assert!(reader.is_in_order(&page, LANE, of(1, 5000)));
+        reader.took(&page, &rows((0..i64::from(page.limit)).map(event)));
+        let page = reader.next(after(1000)).unwrap();
+        let cases = [
+            (of(1, 899), true),
+            (of(1, 900), false), // being accepted when the first page was read
+            (of(2, 899), false),
+            (of(2, -1001), true), // another node's, and committed for certain
+        ];
+        for (event, expected) in cases {
+            assert_eq!(reader.is_in_order(&page, LANE, event), expected, "{event}");
+        }
+        reader.restart(LANE);
+        assert!(!reader.is_in_order(&page, LANE, of(1, -9000))); // it was passed over
     }
 
     #[test]
@@ -334,8 +519,9 @@ mod tests {
         let page = reader.next(after(1)).unwrap();
         reader.want(LANE);
         reader.took(&page, &[]);
-        assert_eq!(reader.next(after(2)), Some(page.clone()));
-        reader.took(&page, &[]);
+        let again = reader.next(after(2)).unwrap();
+        assert_eq!(again.cursors, page.cursors);
+        reader.took(&again, &[]);
         assert_eq!(reader.next(after(3)), None);
     }
 
@@ -409,6 +595,21 @@ mod tests {
             reader.next(after(2)).unwrap().cursors,
             [(LANE, EventId::MIN)]
         );
+    }
+
+    /// Also when that one began there too, and nothing else tells them apart.
+    #[test]
+    fn a_page_of_a_pass_that_was_given_up_turns_no_page_of_the_next() {
+        let mut reader = Reader::new(start());
+        reader.add(LANE);
+        let page = reader.next(start()).unwrap();
+        reader.restart(LANE);
+        assert_eq!(reader.took(&page, &rows([event(3)])), []);
+        let page = reader.next(start()).unwrap();
+        assert_eq!(page.cursors, [(LANE, EventId::MIN)]);
+        let turned = reader.took(&page, &rows([event(3)]));
+        assert_eq!(turned.len(), 1);
+        assert_eq!((turned[0].lane, turned[0].to), (LANE, EventId::MAX));
     }
 
     #[test]

@@ -107,6 +107,9 @@ impl<T: Transport> Dispatcher<T> {
             attempt: Some(record),
             next,
         });
+        if self.order.upcoming(row.delivery).next().is_some() {
+            self.settler.hurry();
+        }
     }
 
     /// Sends nothing more to a subscription, which is about to be disabled. `false` if it
@@ -134,13 +137,19 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    pub(crate) fn take_settled(&mut self, batch: Vec<Settlement>, done: Result<(), StoreError>) {
+    /// - `mark`: when it was asked for.
+    pub(crate) fn take_settled(
+        &mut self,
+        batch: Vec<Settlement>,
+        mark: u64,
+        done: Result<(), StoreError>,
+    ) {
         let now = self.clock.now();
         match done {
             Ok(()) => {
                 self.pace.settle.worked();
                 self.settler.settled(batch.len(), now);
-                self.after_settling(batch, now);
+                self.after_settling(batch, mark, now);
             }
             Err(error @ StoreError::Unavailable(_)) => {
                 self.pace.settle.failed("settle", &error, now);
@@ -160,14 +169,15 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    fn after_settling(&mut self, batch: Vec<Settlement>, now: DateTime<Utc>) {
+    fn after_settling(&mut self, batch: Vec<Settlement>, mark: u64, now: DateTime<Utc>) {
         for settled in &batch {
             self.count_settled(settled, now);
             self.lanes.end_work(settled.lane);
             if settled.source != Source::Outbox {
                 self.retries.let_go(settled.delivery.subscription, now);
             }
-            if let Next::Retry { due_at } = settled.next
+            if !self.settled_in_order(settled, mark, now)
+                && let Next::Retry { due_at } = settled.next
                 && self.lanes.owns(settled.lane)
             {
                 self.retries
@@ -253,7 +263,13 @@ impl<T: Transport> Dispatcher<T> {
                 .partition::<Vec<_>, _>(|key| self.lanes.owns(key.lane));
             ours.into_iter()
                 .for_each(|key| self.parking.push(key, Some(due_at)));
-            for OutboxKey { lane, delivery, .. } in others {
+            for OutboxKey {
+                lane,
+                delivery,
+                order,
+            } in others
+            {
+                self.not_parked(delivery, order);
                 self.let_go(Row {
                     delivery,
                     stage: Stage::OUTBOX,
@@ -263,7 +279,11 @@ impl<T: Transport> Dispatcher<T> {
             return;
         }
         self.pace.park.worked();
-        for key in keys.iter().filter(|key| self.lanes.owns(key.lane)) {
+        for key in &keys {
+            let was_in_order = self.not_parked(key.delivery, key.order);
+            if was_in_order || !self.lanes.owns(key.lane) {
+                continue;
+            }
             self.retries
                 .expect(key.delivery.subscription, key.lane, due_at);
         }

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue};
 use ringback_model::{
-    AppId, AttemptError, CustomHeaders, Host, InvalidTarget, Lane, RetryPolicy, SubscriptionId,
-    SubscriptionStatus, Target, TargetPolicy,
+    AppId, AttemptError, CustomHeaders, Host, InvalidTarget, Lane, Ordering, RetryPolicy,
+    SubscriptionId, SubscriptionStatus, Target, TargetPolicy,
 };
 use ringback_signature::SigningSecret;
 use ringback_store::{OpenError, Sealed, SendingState, Vault};
@@ -26,6 +26,8 @@ pub(crate) struct Sending {
     pub(crate) rate_per_s: Option<f64>,
     /// Whom it is sent to, as far as others may be sent to the same.
     pub(crate) host: Option<Arc<str>>,
+    /// Whether deliveries keep the order of their events.
+    pub(crate) ordering: Ordering,
     /// What an attempt needs, or why every attempt fails without connecting.
     pub(crate) endpoint: Result<Endpoint, Fault>,
 }
@@ -100,6 +102,7 @@ impl Sending {
             max_in_flight: usize::from(state.max_in_flight).max(1),
             rate_per_s: state.rate_per_s.filter(|per_s| *per_s > 0.0),
             host: endpoint.as_ref().ok().map(Endpoint::host),
+            ordering: state.ordering,
             endpoint,
         }
     }
@@ -189,7 +192,7 @@ fn open_secret(id: SubscriptionId, sealed: &Sealed, vault: &Vault) -> Result<Sig
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use ringback_model::{AddressPolicy, Ordering, RetrySpec};
+    use ringback_model::{AddressPolicy, RetrySpec};
     use ringback_store::MasterKey;
 
     use super::*;

@@ -138,6 +138,7 @@ impl<T: Transport> Dispatcher<T> {
         for next in self
             .schedule
             .upcoming(row.delivery.subscription)
+            .chain(self.order.upcoming(row.delivery))
             .take(FETCH_AHEAD)
         {
             if self.cache.ask(next) {

@@ -73,6 +73,8 @@ pub(crate) struct Settler {
     under_way: usize,
     unsettled: usize,
     last_at: Option<DateTime<Utc>>,
+    /// Something waits for a result to be committed.
+    hurries: bool,
 }
 
 impl Settler {
@@ -84,12 +86,19 @@ impl Settler {
         self.unsettled += 1;
     }
 
+    /// Writes as soon as no other statement is under way: a delivery that keeps order is
+    /// not sent before.
+    pub(crate) fn hurry(&mut self) {
+        self.hurries = true;
+    }
+
     /// What to write now, if anything.
     pub(crate) fn next(&mut self, now: DateTime<Utc>) -> Option<Vec<Settlement>> {
         if self.next_at()? > now {
             return None;
         }
         self.under_way += 1;
+        self.hurries = false;
         let batch = match self.again.pop_front() {
             Some(batch) => batch,
             None if self.fresh.len() <= BATCH => std::mem::take(&mut self.fresh),
@@ -107,7 +116,7 @@ impl Settler {
         }
         let pause = self
             .last_at
-            .filter(|_| !full)
+            .filter(|_| !full && !self.hurries)
             .map(|last_at| last_at + PAUSE);
         Some(pause.unwrap_or(DateTime::<Utc>::MIN_UTC))
     }

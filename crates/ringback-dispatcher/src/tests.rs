@@ -1,6 +1,7 @@
 //! The whole loop, on SQLite, with time moved by hand.
 
 mod changing;
+mod fifo;
 mod limits;
 mod nodes;
 mod once;

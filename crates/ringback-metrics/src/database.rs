@@ -27,6 +27,8 @@ pub enum Statement {
     Read,
     /// Read retries that are due.
     Due,
+    /// Read retries of subscriptions that keep order.
+    InOrder,
     /// Find which subscriptions have retries.
     Waiting,
     /// Read events to be sent.
@@ -52,10 +54,11 @@ pub enum Statement {
 }
 
 impl Statement {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Accept,
         Self::Read,
         Self::Due,
+        Self::InOrder,
         Self::Waiting,
         Self::Payloads,
         Self::SendingStates,
@@ -74,6 +77,7 @@ impl Statement {
             Self::Accept => "accept",
             Self::Read => "read",
             Self::Due => "due",
+            Self::InOrder => "in_order",
             Self::Waiting => "waiting",
             Self::Payloads => "payloads",
             Self::SendingStates => "sending_states",

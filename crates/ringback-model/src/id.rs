@@ -55,6 +55,11 @@ macro_rules! id {
                 time_of(self.0)
             }
 
+            /// The node that made it.
+            pub const fn node(self) -> NodeId {
+                NodeId((self.0 >> SEQUENCE_BITS & (NodeId::COUNT - 1) as i64) as u16)
+            }
+
             /// The lowest id that could be made at `time`.
             pub fn floor(time: DateTime<Utc>) -> Self {
                 Self(floor_of(time))
@@ -323,6 +328,7 @@ mod tests {
             "{made:?}"
         );
         assert_eq!(EventId::new(made[3]).time(), at(6));
+        assert_eq!(EventId::new(made[3]).node(), NodeId(3));
     }
 
     #[test]

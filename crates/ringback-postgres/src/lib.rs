@@ -23,6 +23,7 @@ mod event_types;
 mod events;
 mod health;
 mod hints;
+mod in_order;
 mod kept;
 mod keys;
 mod labels;
@@ -46,14 +47,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, Retention, SubscriptionId};
+use ringback_model::{
+    AppId, DeliveryId, EventId, KeyId, Lane, OrderKey, Retention, SubscriptionId,
+};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
     DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History,
     IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe,
-    Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState,
-    Settlement, StoreError, StoredSecret, Subscription, SubscriptionChange, Within,
+    OrderHeads, Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed,
+    SendingState, Settlement, StoreError, StoredSecret, Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -410,6 +413,35 @@ impl Outbox for PostgresStore {
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
         outbox::due_after(&self.0.pool, subscriptions, until, limit).await
+    }
+
+    async fn due_unordered(
+        &self,
+        subscriptions: &[(Lane, SubscriptionId)],
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        in_order::due_unordered(&self.0.pool, subscriptions, now, until, limit).await
+    }
+
+    async fn order_heads(
+        &self,
+        subscription: SubscriptionId,
+        after: Option<OrderKey>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<OrderHeads, StoreError> {
+        in_order::order_heads(&self.0.pool, subscription, after, now, limit).await
+    }
+
+    async fn in_order(
+        &self,
+        keys: &[(SubscriptionId, OrderKey)],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        in_order::in_order(&self.0.pool, keys, now, limit).await
     }
 
     async fn sending_states(

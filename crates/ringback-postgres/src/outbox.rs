@@ -142,7 +142,7 @@ pub(crate) async fn waiting(
     Ok(rows.into_iter().map(first).collect())
 }
 
-type DueRow = (i16, i64, i64, Option<i64>, i16, i16, DateTime<Utc>);
+pub(crate) type DueRow = (i16, i64, i64, Option<i64>, i16, i16, DateTime<Utc>);
 
 /// See [`ringback_store::Outbox::due_after`].
 pub(crate) async fn due_after(
@@ -177,16 +177,17 @@ pub(crate) async fn due_after(
     .fetch_all(pool)
     .await
     .map_err(failed)?;
-    let retry = |row: DueRow| {
-        let (number, event, subscription, key_hash, attempts_made, round_start, due_at) = row;
-        DueRetry {
-            lane: lane(number),
-            delivery: delivery_id(event, subscription),
-            order: key_hash.map(OrderKey::new),
-            attempts_made: count(attempts_made),
-            round_start: count(round_start),
-            due_at,
-        }
-    };
     Ok(rows.into_iter().map(retry).collect())
+}
+
+pub(crate) fn retry(row: DueRow) -> DueRetry {
+    let (number, event, subscription, key_hash, attempts_made, round_start, due_at) = row;
+    DueRetry {
+        lane: lane(number),
+        delivery: delivery_id(event, subscription),
+        order: key_hash.map(OrderKey::new),
+        attempts_made: count(attempts_made),
+        round_start: count(round_start),
+        due_at,
+    }
 }

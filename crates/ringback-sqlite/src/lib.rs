@@ -38,6 +38,7 @@ mod waiting;
 mod outbox;
 
 mod health;
+mod in_order;
 mod outbox_read;
 mod park;
 mod sending;

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ringback_model::{EventId, Lane, SubscriptionId};
+use ringback_model::{EventId, Lane, OrderKey, SubscriptionId};
 use ringback_store::{
-    DueRetry, HealthChange, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
-    StoreError,
+    DueRetry, HealthChange, NodeLease, OrderHeads, Outbox, OutboxKey, Payload, SendingState,
+    Settlement, StoreError,
 };
 
 use crate::{
-    SqliteStore, health, outbox_read, park, sending, settle, subscription_status, writer::commit,
+    SqliteStore, health, in_order, outbox_read, park, sending, settle, subscription_status,
+    writer::commit,
 };
 
 #[async_trait]
@@ -43,6 +44,35 @@ impl Outbox for SqliteStore {
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
         outbox_read::due_after(&self.0.readers, subscriptions, until, limit).await
+    }
+
+    async fn due_unordered(
+        &self,
+        subscriptions: &[(Lane, SubscriptionId)],
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        in_order::due_unordered(&self.0.readers, subscriptions, now, until, limit).await
+    }
+
+    async fn order_heads(
+        &self,
+        subscription: SubscriptionId,
+        after: Option<OrderKey>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<OrderHeads, StoreError> {
+        in_order::order_heads(&self.0.readers, subscription, after, now, limit).await
+    }
+
+    async fn in_order(
+        &self,
+        keys: &[(SubscriptionId, OrderKey)],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        in_order::in_order(&self.0.readers, keys, now, limit).await
     }
 
     async fn sending_states(

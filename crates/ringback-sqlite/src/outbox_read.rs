@@ -112,7 +112,7 @@ pub(crate) async fn waiting(
     rows.into_iter().map(read).collect()
 }
 
-type Due = (i64, i64, i64, Option<i64>, i64, i64, i64);
+pub(crate) type Due = (i64, i64, i64, Option<i64>, i64, i64, i64);
 
 /// See [`ringback_store::Outbox::due_after`].
 pub(crate) async fn due_after(
@@ -146,7 +146,7 @@ pub(crate) async fn due_after(
     rows.into_iter().map(read_due).collect()
 }
 
-fn read_due(row: Due) -> Result<DueRetry, StoreError> {
+pub(crate) fn read_due(row: Due) -> Result<DueRetry, StoreError> {
     let (lane, event, subscription, order, attempts_made, round_start, due_at) = row;
     let column = |name| Column("retries", name);
     let OutboxKey {

@@ -5,14 +5,14 @@
 //! handed over is found by reading the lane.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use ringback_model::{DeliveryId, Lane};
+use ringback_model::{DeliveryId, EventId, Lane};
 use tokio::sync::mpsc;
 
 use crate::{OutboxKey, Payload};
@@ -63,8 +63,10 @@ pub fn handover(capacity: usize) -> (HandOver, HandOverReceiver) {
 
 impl HandOver {
     /// To be called before the commit, and dropped after [`Self::offer`].
-    pub fn ticket(&self) -> Ticket {
-        self.transit.begin()
+    ///
+    /// - `from`: no event that is accepted with it has a lower id.
+    pub fn ticket(&self, from: EventId) -> Ticket {
+        self.transit.begin_at(Some(from))
     }
 
     /// Whether this process sends what is in `lane`; if not, its owner needs a hint.
@@ -142,17 +144,28 @@ pub struct Transit(Arc<Mutex<Open>>);
 #[derive(Debug, Default)]
 struct Open {
     next: u64,
-    open: BTreeSet<u64>,
+    /// With the lowest event that an accept may bring.
+    open: BTreeMap<u64, Option<EventId>>,
 }
 
 impl Transit {
-    /// Begins a read or an accept; it ends when the ticket is dropped, which must be
-    /// after what it brought has been taken in.
+    /// Begins a read; it ends when the ticket is dropped, which must be after what it
+    /// brought has been taken in.
     pub fn begin(&self) -> Ticket {
+        self.begin_at(None)
+    }
+
+    /// The lowest event that an accept under way may still commit, if any is.
+    pub fn oldest_accept(&self) -> Option<EventId> {
+        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.open.values().flatten().min().copied()
+    }
+
+    fn begin_at(&self, from: Option<EventId>) -> Ticket {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let number = open.next;
         open.next += 1;
-        open.open.insert(number);
+        open.open.insert(number, from);
         Ticket {
             transit: self.clone(),
             number,
@@ -167,7 +180,9 @@ impl Transit {
     /// Whether all that had begun at `mark` has ended.
     pub fn passed(&self, mark: u64) -> bool {
         let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.open.first().is_none_or(|&oldest| oldest >= mark)
+        open.open
+            .first_key_value()
+            .is_none_or(|(&oldest, _)| oldest >= mark)
     }
 }
 

@@ -38,8 +38,8 @@ pub use history::{
 
 mod outbox;
 pub use outbox::{
-    AttemptAnswer, AttemptRecord, DueRetry, HealthChange, Next, Outbox, OutboxKey, Payload,
-    SendingState, Settlement, Source,
+    AttemptAnswer, AttemptRecord, DueRetry, HealthChange, Next, OrderHeads, Outbox, OutboxKey,
+    Payload, SendingState, Settlement, Source,
 };
 
 mod record;

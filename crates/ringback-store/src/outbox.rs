@@ -65,6 +65,44 @@ pub trait Outbox: Send + Sync {
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError>;
 
+    /// Like [`Self::due`], for subscriptions that keep order: leaves out what has a
+    /// place in the order at `now`. What is there are rows without a key, from before
+    /// order was kept, and rows that are not to be delivered before a later time.
+    async fn due_unordered(
+        &self,
+        subscriptions: &[(Lane, SubscriptionId)],
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError>;
+
+    /// The first row of each ordering key that a subscription has retries of, due or
+    /// not. What is not to be delivered before a time later than `now` has no place in
+    /// the order yet, and is left out.
+    ///
+    /// - `after`: begin behind this key.
+    /// - `limit`: the most keys to go through.
+    ///
+    /// Costs by keys, not by rows.
+    async fn order_heads(
+        &self,
+        subscription: SubscriptionId,
+        after: Option<OrderKey>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<OrderHeads, StoreError>;
+
+    /// Retries of these keys in order of their events, due or not; what
+    /// [`Self::order_heads`] leaves out is left out here too.
+    ///
+    /// - `limit`: the most rows per key.
+    async fn in_order(
+        &self,
+        keys: &[(SubscriptionId, OrderKey)],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError>;
+
     /// What is needed to send to these subscriptions, deleted ones included, with the
     /// secrets that are live at `now`, newest first. One that never was is left out.
     async fn sending_states(
@@ -165,6 +203,15 @@ pub struct DueRetry {
     pub round_start: u16,
     /// When it is due.
     pub due_at: DateTime<Utc>,
+}
+
+/// What [`Outbox::order_heads`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OrderHeads {
+    /// In order of their keys' numbers; one row of a key at most.
+    pub heads: Vec<DueRetry>,
+    /// Where to go on; `None` if there are no further keys.
+    pub next: Option<OrderKey>,
 }
 
 /// A subscription, as far as sending needs it.

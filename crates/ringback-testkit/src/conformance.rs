@@ -150,6 +150,10 @@ macro_rules! conformance_cases {
                 what_is_to_come_later_waits_until_then
                 a_time_that_has_passed_is_no_reason_to_wait
                 what_is_held_is_due_when_it_was_to_be_delivered
+                every_ordering_key_that_waits_has_a_head
+                the_rows_of_a_key_come_in_order_of_their_events
+                what_is_not_to_be_delivered_yet_has_no_place_in_the_order
+                what_has_no_place_in_the_order_is_found_by_its_time
             }
             outbox {
                 a_lane_is_read_oldest_first_from_its_cursor

@@ -6,7 +6,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, NodeId, SubscriptionId};
+use ringback_model::{self as model, AppId, NodeId, OrderKey, SubscriptionId};
 use ringback_store::{
     Accepted, AppRef, AppRoutes, Beat, Clock, HandOverReceiver, Lanes, NewDelivery, NodeLease,
     RouteChanges, handover,
@@ -237,6 +237,28 @@ async fn a_slow_commit_holds_others_up_for_2_ms_and_at_most_two_run() {
         one.await.unwrap().unwrap();
     }
     assert_eq!(lab.batches(), [1, 1, 1]);
+}
+
+/// The commit that began first would otherwise end last, and its events be read after
+/// later ones.
+#[tokio::test(start_paused = true)]
+async fn what_keeps_order_is_written_one_batch_after_the_other_and_delays_nobody_else() {
+    let lab = lab(false).await;
+    let mut ordered = item(1, &[(1, false)]);
+    ordered.events[0].deliveries[0].order = OrderKey::of(model::Ordering::Fifo, None);
+    let first = lab.send(ordered.clone());
+    lab.begun().await;
+    let (second, other) = (lab.send(ordered.clone()), lab.send(item(3, &[(1, false)])));
+    lab.begun().await;
+    tokio::time::sleep(10 * LONGEST_WAIT).await;
+    assert_eq!(lab.batches(), [1, 3]); // not those that keep order
+    lab.gated.gate.add_permits(1);
+    first.await.unwrap().unwrap();
+    lab.begun().await;
+    lab.gated.gate.add_permits(2);
+    second.await.unwrap().unwrap();
+    other.await.unwrap().unwrap();
+    assert_eq!(lab.batches(), [1, 3, 1]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -154,6 +154,18 @@ impl Lab {
         retry: RetrySpec,
         rate_per_s: Option<f64>,
     ) -> SubscriptionId {
+        self.subscribe_as(path, max_in_flight, retry, rate_per_s, Ordering::None)
+            .await
+    }
+
+    pub(crate) async fn subscribe_as(
+        &self,
+        path: &str,
+        max_in_flight: u16,
+        retry: RetrySpec,
+        rate_per_s: Option<f64>,
+        ordering: Ordering,
+    ) -> SubscriptionId {
         let id = SubscriptionId::new(self.ids.next(self.clock.now()));
         let config = SubscriptionConfig {
             url: format!("https://r.example{path}"),
@@ -164,7 +176,7 @@ impl Lab {
             timeout_ms: 15_000,
             max_in_flight,
             rate_per_s,
-            ordering: Ordering::None,
+            ordering,
             description: String::new(),
             labels: BTreeMap::new(),
         };
@@ -188,6 +200,15 @@ impl Lab {
 
     /// Accepts an event; what is handed over is up to the caller.
     pub(crate) async fn accept(&self) -> (Payload, Vec<OutboxKey>) {
+        self.accept_with(None, None).await
+    }
+
+    /// Accepts an event with an ordering key, not to be sent before a time.
+    pub(crate) async fn accept_with(
+        &self,
+        ordering_key: Option<&str>,
+        deliver_at: Option<DateTime<Utc>>,
+    ) -> (Payload, Vec<OutboxKey>) {
         let now = self.clock.now();
         let routes = self
             .store
@@ -199,7 +220,7 @@ impl Lab {
         let deliveries = routes.routes.iter().map(|route| NewDelivery {
             subscription: route.subscription,
             lane: route.lane,
-            order: OrderKey::of(route.ordering, None),
+            order: OrderKey::of(route.ordering, ordering_key),
             held: route.held,
         });
         let event = NewEvent {
@@ -210,8 +231,8 @@ impl Lab {
             data: Bytes::from_static(br#"{"total": 1.10}"#),
             labels: BTreeMap::new(),
             traceparent: None,
-            ordering_key: None,
-            deliver_at: None,
+            ordering_key: ordering_key.map(str::to_owned),
+            deliver_at,
             external: None,
             deliveries: deliveries.collect(),
         };
@@ -246,7 +267,7 @@ impl Lab {
 
     /// Accepts an event on a node, as the API does.
     pub(crate) async fn emit(&self, node: &Node) -> EventId {
-        let ticket = node.hand_over.ticket();
+        let ticket = node.hand_over.ticket(EventId::floor(self.clock.now()));
         let (payload, keys) = self.accept().await;
         let event = payload.event;
         let (ours, others): (Vec<_>, Vec<_>) = keys

@@ -62,7 +62,7 @@ async fn a_read_that_comes_back_after_the_settling_brings_nothing_back() {
 #[tokio::test]
 async fn a_hand_over_that_comes_after_the_settling_brings_nothing_back() {
     let (lab, node, subscription) = lab_with(STANDARD, 10).await;
-    let ticket = node.hand_over.ticket();
+    let ticket = node.hand_over.ticket(EventId::floor(lab.clock.now()));
     let (payload, keys) = lab.accept().await;
     lab.store.hint(Hint::Lane(Lane::of(subscription)));
     lab.until_status(payload.event, subscription, DeliveryStatus::Delivered)

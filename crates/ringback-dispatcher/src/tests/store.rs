@@ -11,11 +11,11 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ringback_model::{EventId, Lane, SubscriptionId};
+use ringback_model::{EventId, Lane, OrderKey, SubscriptionId};
 use ringback_sqlite::SqliteStore;
 use ringback_store::{
-    Beat, DueRetry, HealthChange, Hint, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload,
-    SendingState, Settlement, StoreError,
+    Beat, DueRetry, HealthChange, Hint, Hints, Lanes, NodeLease, OrderHeads, Outbox, OutboxKey,
+    Payload, SendingState, Settlement, StoreError,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -182,6 +182,38 @@ impl Outbox for WatchedStore {
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
         self.watch("due", self.inner.due_after(subscriptions, until, limit))
+            .await
+    }
+
+    async fn due_unordered(
+        &self,
+        subscriptions: &[(Lane, SubscriptionId)],
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        let due = self.inner.due_unordered(subscriptions, now, until, limit);
+        self.watch("due_unordered", due).await
+    }
+
+    async fn order_heads(
+        &self,
+        subscription: SubscriptionId,
+        after: Option<OrderKey>,
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<OrderHeads, StoreError> {
+        let heads = self.inner.order_heads(subscription, after, now, limit);
+        self.watch("order_heads", heads).await
+    }
+
+    async fn in_order(
+        &self,
+        keys: &[(SubscriptionId, OrderKey)],
+        now: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        self.watch("in_order", self.inner.in_order(keys, now, limit))
             .await
     }
 

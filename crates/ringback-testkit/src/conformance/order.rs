@@ -151,6 +151,137 @@ pub async fn what_is_held_is_due_when_it_was_to_be_delivered(store: &TestStore) 
     assert_eq!(due, [START, later]);
 }
 
+pub async fn every_ordering_key_that_waits_has_a_head(store: &TestStore) {
+    let scene = ordered(store).await;
+    let mut firsts = Vec::new();
+    for number in 0..5 {
+        let key = format!("order-{number}");
+        let first = accept(store, with_key(store, &scene, &key).await).await;
+        accept(store, with_key(store, &scene, &key).await).await;
+        firsts.push((OrderKey::of(Ordering::Fifo, Some(&key)).unwrap(), first));
+    }
+    firsts.sort();
+    accept(store, without_order(store, &scene).await).await;
+    let outbox = seed::outbox(store).await;
+    store.park(&scene.lease, &outbox, START).await.unwrap();
+
+    let (mut heads, mut after) = (Vec::new(), None);
+    for pages in 1.. {
+        let found = store
+            .order_heads(scene.subscription.id, after, START, 2)
+            .await
+            .unwrap();
+        assert!(found.heads.len() <= 2);
+        heads.extend(found.heads);
+        after = found.next;
+        if after.is_none() {
+            assert_eq!(pages, 3);
+            break;
+        }
+    }
+    let heads: Vec<_> = heads
+        .iter()
+        .map(|head| (head.order.unwrap(), head.delivery.event))
+        .collect();
+    assert_eq!(heads, firsts);
+    let nobody = ringback_model::SubscriptionId::new(store.ids.next(START));
+    let none = store.order_heads(nobody, None, START, 2).await.unwrap();
+    assert_eq!(none, ringback_store::OrderHeads::default());
+}
+
+pub async fn the_rows_of_a_key_come_in_order_of_their_events(store: &TestStore) {
+    let scene = ordered(store).await;
+    let mut events = Vec::new();
+    for key in ["a", "b", "a", "b", "a", "c"] {
+        events.push(accept(store, with_key(store, &scene, key).await).await);
+    }
+    // The first of `a` is due after those behind it.
+    let due_at = START + TimeDelta::days(1);
+    settle(
+        store,
+        &scene,
+        events[0],
+        Source::Outbox,
+        1,
+        Next::Retry { due_at },
+    )
+    .await;
+    let outbox = seed::outbox(store).await;
+    store.park(&scene.lease, &outbox, START).await.unwrap();
+
+    let id = scene.subscription.id;
+    let key = |name| (id, OrderKey::of(Ordering::Fifo, Some(name)).unwrap());
+    let rows = store
+        .in_order(&[key("a"), key("b"), key("nobody's")], START, 2)
+        .await
+        .unwrap();
+    let of = |name| -> Vec<_> {
+        let (_, order) = key(name);
+        rows.iter()
+            .filter(|row| row.order == Some(order))
+            .map(|row| (row.delivery.event, row.attempts_made, row.due_at))
+            .collect()
+    };
+    assert_eq!(of("a"), [(events[0], 1, due_at), (events[2], 0, START)]);
+    assert_eq!(of("b"), [(events[1], 0, START), (events[3], 0, START)]);
+    assert_eq!(rows.len(), 4);
+    assert_eq!(rows[0].lane, scene.subscription.lane);
+}
+
+pub async fn what_is_not_to_be_delivered_yet_has_no_place_in_the_order(store: &TestStore) {
+    let scene = ordered(store).await;
+    let later = START + TimeDelta::hours(1);
+    let mut event = with_key(store, &scene, "a").await;
+    event.deliver_at = Some(later);
+    let early = accept(store, event).await;
+    let parked = accept(store, with_key(store, &scene, "a").await).await;
+    let outbox = seed::outbox(store).await;
+    // Until when it is parked makes no difference.
+    store
+        .park(&scene.lease, &outbox, later + TimeDelta::hours(1))
+        .await
+        .unwrap();
+
+    let id = scene.subscription.id;
+    let key = OrderKey::of(Ordering::Fifo, Some("a")).unwrap();
+    let cases = [
+        (later - TimeDelta::milliseconds(1), vec![parked]),
+        (later, vec![early, parked]),
+    ];
+    for (now, expected) in cases {
+        let rows = store.in_order(&[(id, key)], now, 9).await.unwrap();
+        let events: Vec<_> = rows.iter().map(|row| row.delivery.event).collect();
+        assert_eq!(events, expected);
+        let heads = store.order_heads(id, None, now, 9).await.unwrap().heads;
+        assert_eq!(heads, rows[..1]);
+    }
+}
+
+pub async fn what_has_no_place_in_the_order_is_found_by_its_time(store: &TestStore) {
+    let scene = ordered(store).await;
+    let later = START + TimeDelta::hours(1);
+    let mut keyed = with_key(store, &scene, "a").await;
+    keyed.deliver_at = Some(later);
+    let keyed = accept(store, keyed).await;
+    let plain = accept(store, without_order(store, &scene).await).await;
+    accept(store, with_key(store, &scene, "a").await).await;
+    let outbox = seed::outbox(store).await;
+    store.park(&scene.lease, &outbox, START).await.unwrap();
+
+    let of = [(scene.subscription.lane, scene.subscription.id)];
+    let cases = [
+        (START, later, 9, vec![plain, keyed]),
+        (START, later, 1, vec![plain]),
+        (START, START, 9, vec![plain]),
+        (later, later, 9, vec![plain]),
+    ];
+    for (now, until, limit, expected) in cases {
+        let rows = store.due_unordered(&of, now, until, limit).await.unwrap();
+        let events: Vec<_> = rows.iter().map(|row| row.delivery.event).collect();
+        assert_eq!(events, expected, "{now} {until} {limit}");
+    }
+}
+
 /// With a subscription that keeps order.
 async fn ordered(store: &TestStore) -> Scene {
     let mut scene = Scene::new(store).await;
@@ -172,6 +303,13 @@ async fn with_key(store: &TestStore, scene: &Scene, key: &str) -> NewEvent {
     for delivery in &mut event.deliveries {
         delivery.order = OrderKey::of(Ordering::Fifo, Some(key));
     }
+    event
+}
+
+/// As it was accepted before the subscription kept order.
+async fn without_order(store: &TestStore, scene: &Scene) -> NewEvent {
+    let mut event = seed::new_event(store, scene.app, "order.paid", START).await;
+    event.deliveries.iter_mut().for_each(|one| one.order = None);
     event
 }
 
