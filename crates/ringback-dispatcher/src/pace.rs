@@ -37,6 +37,7 @@ pub(crate) struct Pace {
     pub(crate) park: Patience,
     pub(crate) record: Patience,
     pub(crate) disable: Patience,
+    pub(crate) report: Patience,
     pub(crate) lanes: Patience,
 }
 
@@ -60,6 +61,7 @@ impl Pace {
             park: Patience::default(),
             record: Patience::default(),
             disable: Patience::default(),
+            report: Patience::default(),
             lanes: Patience::default(),
         }
     }

@@ -5,6 +5,7 @@ mod limits;
 mod nodes;
 mod once;
 mod pacing;
+mod reporting;
 mod retrying;
 mod sending;
 mod stopping;

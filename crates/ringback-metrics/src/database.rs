@@ -43,16 +43,20 @@ pub enum Statement {
     RecordHealth,
     /// Disable a subscription.
     Disable,
+    /// Report dead letters to their applications.
+    ReportDead,
     /// Take lanes.
     Take,
     /// Give lanes back.
     Release,
+    /// Read what was emitted inside the database.
+    Emitted,
     /// Read what waits, for these metrics.
     Backlog,
 }
 
 impl Statement {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 16] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -64,8 +68,10 @@ impl Statement {
         Self::Park,
         Self::RecordHealth,
         Self::Disable,
+        Self::ReportDead,
         Self::Take,
         Self::Release,
+        Self::Emitted,
         Self::Backlog,
     ];
 
@@ -82,8 +88,10 @@ impl Statement {
             Self::Park => "park",
             Self::RecordHealth => "record_health",
             Self::Disable => "disable",
+            Self::ReportDead => "report_dead",
             Self::Take => "take",
             Self::Release => "release",
+            Self::Emitted => "emitted",
             Self::Backlog => "backlog",
         }
     }
