@@ -49,7 +49,10 @@ mod shutdown;
 
 mod batches;
 mod duplicates;
+mod emit;
 mod filters;
+
+mod system_events;
 
 mod addresses;
 mod scopes;

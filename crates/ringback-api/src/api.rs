@@ -57,6 +57,7 @@ struct Parts {
     membership: Arc<Membership>,
     config: ApiConfig,
     batcher: Batcher,
+    flusher: Arc<Flusher>,
     keys: Keys,
     matching: Matching,
     watch: Watch,
@@ -73,19 +74,21 @@ impl Api {
         hand_over: Option<HandOver>,
         config: ApiConfig,
     ) -> Self {
-        let flusher = Flusher {
+        let flusher = Arc::new(Flusher {
             accept: Arc::clone(&store) as _,
             hints: Arc::clone(&store) as _,
             membership: Arc::clone(&membership),
             hand_over,
             metrics: Arc::clone(&config.metrics),
-        };
+            in_order: Default::default(),
+        });
         Self(Arc::new(Parts {
             store,
             vault,
             membership,
             config,
-            batcher: Batcher::start(flusher),
+            batcher: Batcher::start(Arc::clone(&flusher)),
+            flusher,
             keys: Keys::default(),
             matching: Matching::default(),
             watch: Watch::default(),
@@ -106,6 +109,11 @@ impl Api {
 
     pub(crate) fn batcher(&self) -> &Batcher {
         &self.0.batcher
+    }
+
+    /// For what does not come from a caller, and is in batches already.
+    pub(crate) fn flusher(&self) -> &Flusher {
+        &self.0.flusher
     }
 
     pub(crate) fn keys(&self) -> &Keys {

@@ -68,6 +68,8 @@ pub(crate) struct Flusher {
     pub(crate) membership: Arc<Membership>,
     pub(crate) hand_over: Option<HandOver>,
     pub(crate) metrics: Arc<Metrics>,
+    /// Held while something is written that keeps order.
+    pub(crate) in_order: tokio::sync::Mutex<()>,
 }
 
 struct Waiting {
@@ -79,18 +81,23 @@ struct Waiting {
 impl Waiting {
     /// Whether it has deliveries that keep order.
     fn is_ordered(&self) -> bool {
-        let mut deliveries = self.item.events.iter().flat_map(|event| &event.deliveries);
-        deliveries.any(|delivery| delivery.order.is_some())
+        keeps_order(&self.item)
     }
+}
+
+fn keeps_order(item: &AcceptItem) -> bool {
+    let mut deliveries = item.events.iter().flat_map(|event| &event.deliveries);
+    deliveries.any(|delivery| delivery.order.is_some())
 }
 
 impl Batcher {
     /// Starts the task that writes; it ends when the last handle is dropped and all
     /// is written.
-    pub(crate) fn start(flusher: Flusher) -> Self {
+    pub(crate) fn start(flusher: impl Into<Arc<Flusher>>) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_ITEMS);
+        let flusher = flusher.into();
         let metrics = Arc::clone(&flusher.metrics);
-        tokio::spawn(run(waiting, Arc::new(flusher)));
+        tokio::spawn(run(waiting, flusher));
         Self {
             queue,
             bytes: Arc::default(),
@@ -276,7 +283,7 @@ fn report(flushed: Result<(tokio::task::Id, ()), tokio::task::JoinError>) -> tok
 
 impl Flusher {
     async fn flush(self: Arc<Self>, batch: Vec<Waiting>) {
-        let (mut items, mut answers) = (Vec::new(), Vec::new());
+        let (mut items, mut answers) = (Vec::with_capacity(batch.len()), Vec::new());
         for Waiting {
             item,
             bytes,
@@ -286,6 +293,25 @@ impl Flusher {
             items.push(item);
             answers.push((answer, bytes));
         }
+        let outcomes = self.accept(items).await;
+        for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
+            // Whoever has gone away needs no answer.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// Gives events their ids, writes them in one commit, and sends on what is accepted.
+    /// One outcome per item, in order.
+    pub(crate) async fn accept(
+        &self,
+        mut items: Vec<AcceptItem>,
+    ) -> Vec<Result<AcceptOutcome, NotAccepted>> {
+        // The queue's batches see to this themselves; what comes from elsewhere does not.
+        let _turn = if items.iter().any(keeps_order) {
+            Some(self.in_order.lock().await)
+        } else {
+            None
+        };
         let now = self.membership.clock().now();
         // Before the ids are made, and the commit: from then on a read may find the rows.
         let ticket = self
@@ -296,23 +322,18 @@ impl Flusher {
             let events = items.iter().map(|item| item.events.len()).sum();
             let why = RefusedBecause::LeaseLost;
             self.metrics.accepting.refused(events, why);
-            for (answer, _) in answers {
-                // Whoever has gone away needs no answer, here and below.
-                let _ = answer.send(Err(NotAccepted::LeaseLost));
-            }
-            return;
+            return vec![Err(NotAccepted::LeaseLost); items.len()];
         }
         let outgoing: Vec<Vec<Outgoing>> = items.iter().map(|item| outgoing(item, now)).collect();
-        let sizes: Vec<usize> = items.iter().map(|item| item.events.len()).collect();
+        let size = |item: &AcceptItem| (item.events.len(), item.emitted.is_some());
+        let sizes: Vec<_> = items.iter().map(size).collect();
         let outcomes = self.write(items, now).await;
-        for (outcome, events) in outcomes.iter().zip(sizes) {
-            self.count(outcome, events);
+        for (outcome, (events, emitted)) in outcomes.iter().zip(sizes) {
+            self.count(outcome, events, emitted);
         }
         self.send_on(&outcomes, outgoing);
         drop(ticket);
-        for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
-            let _ = answer.send(outcome);
-        }
+        outcomes
     }
 
     /// Gives every event its id; `false` if this node may make none.
@@ -348,13 +369,15 @@ impl Flusher {
 
     /// Counts what became of an item of so many events. One that is stale is matched
     /// afresh, and comes again.
-    fn count(&self, outcome: &Result<AcceptOutcome, NotAccepted>, events: usize) {
+    fn count(&self, outcome: &Result<AcceptOutcome, NotAccepted>, events: usize, emitted: bool) {
         let accepting = &self.metrics.accepting;
         let why = match outcome {
             Ok(AcceptOutcome::Accepted(accepted)) => {
                 for one in accepted {
                     if one.duplicate {
                         accepting.duplicate();
+                    } else if emitted {
+                        accepting.picked_up(one.deliveries);
                     } else {
                         accepting.accepted(one.deliveries);
                     }
@@ -364,7 +387,7 @@ impl Flusher {
             Ok(AcceptOutcome::Replayed(replayed)) => {
                 return replayed.iter().for_each(|_| accepting.duplicate());
             }
-            Ok(AcceptOutcome::Stale) => return,
+            Ok(AcceptOutcome::Stale | AcceptOutcome::Taken) => return,
             Ok(AcceptOutcome::IdReused(_) | AcceptOutcome::KeyReused) => RefusedBecause::Conflict,
             Err(NotAccepted::Full) => RefusedBecause::Overloaded,
             Err(NotAccepted::LeaseLost) => RefusedBecause::LeaseLost,

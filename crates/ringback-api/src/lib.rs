@@ -25,6 +25,7 @@ mod peer;
 pub use peer::Peer;
 
 mod batcher;
+mod emitted;
 mod matching;
 
 mod watch;

@@ -27,11 +27,13 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(500);
 
 impl Api {
-    /// Serves until `shutdown` is cancelled; then lets the requests that are under way
-    /// finish, for at most [`ApiConfig::stop_timeout`].
+    /// Serves until `shutdown` is cancelled, and accepts meanwhile what is emitted inside
+    /// the database; then lets what is under way finish, for at most
+    /// [`ApiConfig::stop_timeout`].
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let config = self.config().clone();
         let router = self.router();
+        let emitted = tokio::spawn(self.accept_emitted(shutdown.clone()));
         let connections = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(config.max_connections));
         while let Some((stream, permit)) = next(&listener, &permits, &shutdown).await {
@@ -45,7 +47,12 @@ impl Api {
             ));
         }
         drop(listener);
-        if tokio::time::timeout(config.stop_timeout, connections.shutdown())
+        let finish = async {
+            connections.shutdown().await;
+            // It returns by itself, or has panicked, which is logged where it is seen.
+            let _ = emitted.await;
+        };
+        if tokio::time::timeout(config.stop_timeout, finish)
             .await
             .is_err()
         {

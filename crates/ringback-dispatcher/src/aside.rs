@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use ringback_model::{HealthStep, Lane, Outcome, SubscriptionId};
-use ringback_store::{HealthChange, OutboxKey, StoreError};
+use ringback_store::{HealthChange, Hint, OutboxKey, StoreError};
 
 use crate::{
     Dispatcher,
@@ -189,6 +189,11 @@ impl<T: Transport> Dispatcher<T> {
             Ok(()) => {
                 self.pace.record.worked();
                 self.health.written();
+                let warned =
+                    |change: &HealthChange| change.failing.is_some_and(|one| one.warned > 0);
+                if batch.iter().any(warned) {
+                    self.database.hints.hint(Hint::Emitted);
+                }
                 batch
             }
             Err(error) => {

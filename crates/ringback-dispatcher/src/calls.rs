@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ringback_metrics::{Metrics, Statement};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, OrderHeads, Outbox, OutboxKey, Payload,
-    SendingState, Settlement, StoreError, Ticket, Transit,
+    Clock, DeadLetter, DueRetry, HealthChange, Hints, Lanes, NodeLease, OrderHeads, Outbox,
+    OutboxKey, Payload, SendingState, Settlement, StoreError, Ticket, Transit,
 };
 use tokio::task::{JoinError, JoinSet};
 
@@ -72,6 +72,10 @@ pub(crate) enum Reply {
     Disabled {
         subscription: SubscriptionId,
         reason: &'static str,
+        done: Answer<()>,
+    },
+    Reported {
+        letters: Vec<DeadLetter>,
         done: Answer<()>,
     },
     Taken {
@@ -286,6 +290,14 @@ impl Calls {
                 reason,
                 done,
             }
+        });
+    }
+
+    pub(crate) fn report(&mut self, letters: Vec<DeadLetter>) {
+        let outbox = self.outbox();
+        self.spawn(Statement::ReportDead, async move {
+            let done = outbox.report_dead(&letters).await;
+            Reply::Reported { letters, done }
         });
     }
 

@@ -212,6 +212,7 @@ impl<T: Transport> Dispatcher<T> {
         self.schedule.drop_lines(now, is_needed);
         self.health.drop_written(is_needed);
         tracing::trace!(stats = ?self.schedule.stats(), "the schedule");
+        self.reports.tidy(now);
         self.known.shrink();
         self.cache.shrink();
     }

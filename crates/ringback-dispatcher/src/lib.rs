@@ -21,7 +21,7 @@
 //! | take no row in twice | `intake.rs` | `known.rs`, `row.rs` |
 //! | follow changes of subscriptions | `changes.rs` | `subscriptions.rs`, `sending.rs` |
 //! | send, each in its turn | `serve.rs` | `schedule.rs`, `cache.rs`, `message.rs`, `send.rs` |
-//! | settle, and learn how the receiver is | `results.rs` | `settle.rs`, `schedule.rs`, `health.rs` |
+//! | settle, and learn how the receiver is | `results.rs` | `settle.rs`, `schedule.rs`, `health.rs`, `reports.rs` |
 //! | park what cannot be sent soon; warn, disable | `aside.rs` | `schedule.rs`, `health.rs` |
 //!
 //! Retry or dead letter is decided by [`ringback_model::RetryPolicy`].
@@ -78,6 +78,7 @@ mod order;
 mod pace;
 mod patience;
 mod reader;
+mod reports;
 mod retries;
 mod row;
 mod schedule;
@@ -99,6 +100,7 @@ use crate::{
     order::Order,
     pace::Pace,
     reader::Reader,
+    reports::Reports,
     retries::Retries,
     schedule::Schedule,
     send::Attempted,
@@ -148,6 +150,7 @@ pub struct Dispatcher<T = Egress> {
     /// Answered 410 or given up, and that attempt is settled; with the reason.
     to_disable: HashMap<SubscriptionId, &'static str>,
     disabling: usize,
+    reports: Reports,
 
     // When to ask again.
     pace: Pace,
@@ -224,6 +227,7 @@ impl<T: Transport> Dispatcher<T> {
             given_up: HashSet::new(),
             to_disable: HashMap::new(),
             disabling: 0,
+            reports: Reports::default(),
             pace: Pace::new(now),
             stopping_at: None,
             vault,
@@ -337,6 +341,7 @@ impl<T: Transport> Dispatcher<T> {
                 reason,
                 done,
             } => self.take_disabled(subscription, reason, done),
+            Reply::Reported { letters, done } => self.take_reported(letters, done),
             Reply::Taken { lease, taken } => self.take_taken(lease, taken),
             Reply::Released { lanes, done } => self.take_released(&lanes, done),
         }
@@ -352,6 +357,8 @@ impl<T: Transport> Dispatcher<T> {
             Hint::Lane(_) | Hint::Due(..) => {}
             Hint::Subscription(subscription) => self.subscriptions.changed(subscription),
             Hint::Withdrawn(delivery) => self.withdraw(delivery),
+            // For those who accept.
+            Hint::Emitted => {}
             Hint::Everything => {
                 self.reader.want_all();
                 self.subscriptions.all_changed();
@@ -373,6 +380,7 @@ impl<T: Transport> Dispatcher<T> {
         self.park(now);
         self.record(now);
         self.disable(now);
+        self.report(now);
         self.load(now);
         self.read(now);
         self.move_lanes(now);
@@ -411,6 +419,8 @@ impl<T: Transport> Dispatcher<T> {
             pace.record.not_before(self.health.next_at()),
             pace.disable
                 .not_before(now.filter(|_| !self.to_disable.is_empty())),
+            pace.report
+                .not_before(now.filter(|_| self.reports.has_next())),
             pace.lanes.not_before(self.lanes_move_at()),
             Some(pace.changes_at).filter(|_| !self.subscriptions.is_empty()),
             pace.look

@@ -148,7 +148,7 @@ impl<T: Transport> Dispatcher<T> {
         }
         let nothing_left = self.in_flight.is_empty() && self.settler.unsettled() == 0;
         let idle = !self.pace.taking && self.disabling == 0 && self.to_disable.is_empty();
-        nothing_left && idle && self.lanes.is_empty()
+        nothing_left && idle && self.reports.is_idle() && self.lanes.is_empty()
     }
 
     /// When [`Self::is_done`] may change by time alone.

@@ -39,6 +39,7 @@ pub(crate) struct Pace {
     pub(crate) park: Patience,
     pub(crate) record: Patience,
     pub(crate) disable: Patience,
+    pub(crate) report: Patience,
     pub(crate) lanes: Patience,
 }
 
@@ -63,6 +64,7 @@ impl Pace {
             park: Patience::default(),
             record: Patience::default(),
             disable: Patience::default(),
+            report: Patience::default(),
             lanes: Patience::default(),
         }
     }

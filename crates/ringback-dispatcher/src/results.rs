@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use ringback_metrics::Settled;
 use ringback_model::{Outcome, SubscriptionId};
-use ringback_store::{Hint, Next, OutboxKey, Settlement, Source, StoreError};
+use ringback_store::{DeadLetter, Hint, Next, OutboxKey, Settlement, Source, StoreError};
 use tokio::task::{Id, JoinError};
 
 use crate::{
@@ -183,6 +183,7 @@ impl<T: Transport> Dispatcher<T> {
                 self.retries
                     .expect(settled.delivery.subscription, settled.lane, due_at);
             }
+            self.reports.take(settled, now);
             let answer = settled
                 .attempt
                 .as_ref()
@@ -314,12 +315,45 @@ impl<T: Transport> Dispatcher<T> {
                 self.pace.disable.worked();
                 self.subscriptions.disabled(subscription);
                 self.database.hints.hint(Hint::Subscription(subscription));
+                self.database.hints.hint(Hint::Emitted);
             }
             Err(error) => {
                 self.pace
                     .disable
                     .failed("disable a subscription", &error, self.clock.now());
                 self.to_disable.insert(subscription, reason);
+            }
+        }
+    }
+
+    /// Reports dead letters.
+    pub(crate) fn report(&mut self, now: DateTime<Utc>) {
+        if self.pace.report.is_over(now)
+            && let Some(letters) = self.reports.next()
+        {
+            self.calls.report(letters);
+        }
+    }
+
+    pub(crate) fn take_reported(&mut self, letters: Vec<DeadLetter>, done: Result<(), StoreError>) {
+        match done {
+            Ok(()) => {
+                self.pace.report.worked();
+                self.reports.written();
+                self.database.hints.hint(Hint::Emitted);
+            }
+            Err(error @ StoreError::Unavailable(_)) => {
+                let now = self.clock.now();
+                self.pace.report.failed("report dead letters", &error, now);
+                self.reports.failed(letters);
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    letters = letters.len(),
+                    "dead letters cannot be reported"
+                );
+                self.reports.written();
             }
         }
     }

@@ -6,6 +6,7 @@ mod limits;
 mod nodes;
 mod once;
 mod pacing;
+mod reporting;
 mod retrying;
 mod sending;
 mod stopping;

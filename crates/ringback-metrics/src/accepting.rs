@@ -9,6 +9,7 @@ use crate::family::{Family, Kept};
 pub struct Accepting {
     accepted: Kept<Counter, 1>,
     duplicate: Kept<Counter, 1>,
+    picked_up: Kept<Counter, 1>,
     deliveries: Counter,
     refused: [Kept<Counter, 1>; RefusedBecause::ALL.len()],
 }
@@ -26,15 +27,18 @@ pub enum RefusedBecause {
     Unavailable,
     /// The database refused them.
     Database,
+    /// They were emitted inside the database, and can never be accepted.
+    Unfit,
 }
 
 impl RefusedBecause {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Conflict,
         Self::Overloaded,
         Self::LeaseLost,
         Self::Unavailable,
         Self::Database,
+        Self::Unfit,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -44,6 +48,7 @@ impl RefusedBecause {
             Self::LeaseLost => "lease_lost",
             Self::Unavailable => "unavailable",
             Self::Database => "database",
+            Self::Unfit => "unfit",
         }
     }
 }
@@ -53,7 +58,7 @@ impl Accepting {
         let accepted = Family::counters(
             registry,
             "events_accepted",
-            "Events that were answered 202, by whether they were new",
+            "Events that were answered 202, by whether they were new, or picked up",
         );
         let refused = Family::counters(
             registry,
@@ -69,6 +74,7 @@ impl Accepting {
         Self {
             accepted: accepted.shown([("result", "accepted")]),
             duplicate: accepted.shown([("result", "duplicate")]),
+            picked_up: accepted.shown([("result", "picked_up")]),
             deliveries,
             refused: RefusedBecause::ALL.map(|why| refused.shown([("reason", why.as_str())])),
         }
@@ -77,6 +83,13 @@ impl Accepting {
     /// A new event is on disk, with so many deliveries.
     pub fn accepted(&self, deliveries: u32) {
         self.accepted.get().inc();
+        self.deliveries.inc_by(deliveries.into());
+    }
+
+    /// A new event that was emitted inside the database is accepted, with so many
+    /// deliveries.
+    pub fn picked_up(&self, deliveries: u32) {
+        self.picked_up.get().inc();
         self.deliveries.inc_by(deliveries.into());
     }
 

@@ -45,16 +45,20 @@ pub enum Statement {
     RecordHealth,
     /// Disable a subscription.
     Disable,
+    /// Report dead letters to their applications.
+    ReportDead,
     /// Take lanes.
     Take,
     /// Give lanes back.
     Release,
+    /// Read what was emitted inside the database.
+    Emitted,
     /// Read what waits, for these metrics.
     Backlog,
 }
 
 impl Statement {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 17] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -67,8 +71,10 @@ impl Statement {
         Self::Park,
         Self::RecordHealth,
         Self::Disable,
+        Self::ReportDead,
         Self::Take,
         Self::Release,
+        Self::Emitted,
         Self::Backlog,
     ];
 
@@ -86,8 +92,10 @@ impl Statement {
             Self::Park => "park",
             Self::RecordHealth => "record_health",
             Self::Disable => "disable",
+            Self::ReportDead => "report_dead",
             Self::Take => "take",
             Self::Release => "release",
+            Self::Emitted => "emitted",
             Self::Backlog => "backlog",
         }
     }

@@ -47,6 +47,9 @@ pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, Subscripti
 mod health;
 pub use health::{Failing, HealthStep};
 
+mod system_event;
+pub use system_event::{SystemEvent, shown_url};
+
 mod address;
 pub use address::{AddressPolicy, Reason, Verdict};
 

@@ -68,15 +68,17 @@ pub(crate) async fn accept(
     Err(StoreError::unavailable(Contended))
 }
 
-/// Takes items that share no key; whoever shares one with an earlier item waits.
+/// Takes items that share no key and no emitted row; whoever shares one with an earlier
+/// item waits.
 fn disjoint(items: &[AcceptItem], open: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let mut seen: HashSet<Key> = HashSet::new();
+    let mut emitted = HashSet::new();
     open.iter().partition(|&&index| {
         let keys: HashSet<Key> = keys_of(&items[index]).collect();
         // All of them, also when one was seen: a third item may share another.
         let fresh = keys.is_disjoint(&seen);
         seen.extend(keys);
-        fresh
+        fresh & items[index].emitted.is_none_or(|row| emitted.insert(row))
     })
 }
 
@@ -148,6 +150,7 @@ fn note(plans: Vec<Plan>, fates: Vec<Fate>, outcomes: &mut Outcomes) -> Vec<usiz
         outcomes[plan.item] = match fate {
             Fate::Written => Some(Ok(AcceptOutcome::Accepted(plan.accepted))),
             Fate::Stale => Some(Ok(AcceptOutcome::Stale)),
+            Fate::Taken => Some(Ok(AcceptOutcome::Taken)),
             Fate::Failed(error) => Some(Err(error)),
             Fate::Open => {
                 open.push(plan.item);

@@ -17,8 +17,8 @@ use crate::failure::is_unavailable;
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database`, as libpq reads it.
     pub url: String,
-    /// The most connections for everything but accepting, settling and listening,
-    /// which have six of their own.
+    /// The most connections for everything but accepting, settling, listening and what
+    /// is emitted, which have seven of their own.
     pub max_connections: u32,
     /// How long to go on trying when the server cannot be reached at first.
     pub connect_timeout: Duration,

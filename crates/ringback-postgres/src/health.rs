@@ -7,6 +7,7 @@ use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::{
     failure::failed,
+    system_events,
     transaction::{Tx, transact},
 };
 
@@ -21,8 +22,8 @@ pub(crate) async fn record(
     // In one order for everybody, so that nobody waits in a circle.
     changes.sort_unstable_by_key(|change| change.subscription);
     transact(pool, move |mut tx| async move {
+        system_events::warn(&mut tx, lease, &changes).await?;
         write(&mut tx, lease, &changes).await?;
-        // What others are told of a warning belongs here, into the same commit.
         tx.commit().await.map_err(failed)
     })
     .await

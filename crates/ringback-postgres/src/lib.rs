@@ -19,6 +19,7 @@ mod attempts;
 mod bounds;
 mod cancel;
 mod deliveries;
+mod emitted;
 mod event_types;
 mod events;
 mod health;
@@ -41,6 +42,7 @@ mod secrets;
 mod sending;
 mod settle;
 mod subscriptions;
+mod system_events;
 mod withdraw;
 
 use std::sync::Arc;
@@ -52,11 +54,12 @@ use ringback_model::{
 };
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
-    BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
-    DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History,
-    IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe,
-    OrderHeads, Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed,
-    SendingState, Settlement, StoreError, StoredSecret, Subscription, SubscriptionChange, Within,
+    BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, DeadLetter, Delivery,
+    DeliveryCursor, DeliveryFilter, DueRetry, EmittedId, EmittedPage, Event, EventFilter,
+    HealthChange, Hint, Hints, History, IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey,
+    NewSubscription, NodeLease, Observe, OrderHeads, Outbox, OutboxKey, Page, Payload, Registry,
+    ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError, StoredSecret,
+    Subscription, SubscriptionChange, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -80,6 +83,7 @@ struct Inner {
     event_types: event_types::EventTypes,
     retention: Retention,
     ended: kept::Ended,
+    emitted: emitted::Reader,
     hints: hints::HintLine,
 }
 
@@ -104,6 +108,7 @@ impl PostgresStore {
         Ok(Self(Arc::new(Inner {
             accept: lines::Lines::new(connect.clone(), LINES),
             settle: lines::Lines::new(relaxed, LINES),
+            emitted: emitted::Reader::new(connect.clone()),
             options: connect,
             pool,
             event_types: event_types::EventTypes::default(),
@@ -137,6 +142,7 @@ impl PostgresStore {
         self.0.hints.stop();
         self.0.accept.close().await;
         self.0.settle.close().await;
+        self.0.emitted.close().await;
         self.0.pool.close().await;
     }
 }
@@ -161,6 +167,19 @@ impl Accept for PostgresStore {
         version: i64,
     ) -> Result<Option<RouteChanges>, StoreError> {
         routes::since(&self.0.pool, app, version).await
+    }
+
+    async fn emitted(
+        &self,
+        after: EmittedId,
+        except: &[EmittedId],
+        limit: u32,
+    ) -> Result<EmittedPage, StoreError> {
+        self.0.emitted.page(after, except, limit).await
+    }
+
+    async fn discard_emitted(&self, rows: &[EmittedId]) -> Result<Vec<EmittedId>, StoreError> {
+        emitted::discard(&self.0.pool, rows).await
     }
 }
 
@@ -491,6 +510,10 @@ impl Outbox for PostgresStore {
     ) -> Result<(), StoreError> {
         subscriptions::disable(&self.0.pool, id, reason, now).await
     }
+
+    async fn report_dead(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        system_events::report_dead(&self.0.pool, letters).await
+    }
 }
 
 #[async_trait]
@@ -530,6 +553,8 @@ impl Lanes for PostgresStore {
     }
 
     async fn leave(&self, lease: &NodeLease, now: DateTime<Utc>) -> Result<(), StoreError> {
+        // Another may read what is emitted, too.
+        self.0.emitted.close().await;
         lanes::leave(&self.0.pool, lease, now).await
     }
 }

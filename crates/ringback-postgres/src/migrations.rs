@@ -51,6 +51,7 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(6, "payload_filter"),
     file!(7, "retention"),
     file!(8, "health"),
+    file!(9, "emit"),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

@@ -12,6 +12,8 @@ use crate::{failure::failed, kept::in_kept, transaction::Tx};
 ///
 /// - `end`: what becomes of them.
 ///
+/// Answers how many there were.
+///
 /// In the order in which settling locks rows, so that neither waits for the other. What
 /// outlives its day comes first.
 pub(crate) async fn all_of(
@@ -20,7 +22,7 @@ pub(crate) async fn all_of(
     app: AppId,
     end: (DeliveryStatus, Option<DeadReason>),
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     // A long outage leaves a long backlog, and it ends in one commit.
     sqlx::query("set local statement_timeout = '5min'")
         .execute(&mut **tx)
@@ -31,9 +33,10 @@ pub(crate) async fn all_of(
         .fetch_one(&mut **tx)
         .await
         .map_err(failed)?;
+    let mut count = 0;
     static ALL_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(ALL));
     for (sql, from, to) in [(ALL_IN_KEPT.as_str(), 0, ended), (ALL, ended, i64::MAX)] {
-        sqlx::query(sql)
+        let moved = sqlx::query(sql)
             .bind(i16::from(Lane::of(id).get()))
             .bind(id.get())
             .bind(app.get())
@@ -45,8 +48,9 @@ pub(crate) async fn all_of(
             .execute(&mut **tx)
             .await
             .map_err(failed)?;
+        count += moved.rows_affected();
     }
-    Ok(())
+    Ok(count)
 }
 
 const ALL: &str = r#"

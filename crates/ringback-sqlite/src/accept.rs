@@ -11,12 +11,18 @@ use std::{collections::BTreeSet, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_store::{
-    Accept, AcceptItem, AcceptOutcome, AppRef, AppRoutes, RouteChanges, StoreError,
+    Accept, AcceptItem, AcceptOutcome, AppRef, AppRoutes, EmittedId, EmittedPage, RouteChanges,
+    StoreError,
 };
 use sqlx::SqliteConnection;
 
 use self::judge::Judge;
-use crate::{SqliteStore, failure::failed, routes, writer::Writer};
+use crate::{
+    SqliteStore, emitted,
+    failure::failed,
+    routes,
+    writer::{Writer, commit},
+};
 
 #[async_trait]
 impl Accept for SqliteStore {
@@ -43,6 +49,20 @@ impl Accept for SqliteStore {
         version: i64,
     ) -> Result<Option<RouteChanges>, StoreError> {
         routes::since(&self.0.readers, app, version).await
+    }
+
+    async fn emitted(
+        &self,
+        after: EmittedId,
+        except: &[EmittedId],
+        limit: u32,
+    ) -> Result<EmittedPage, StoreError> {
+        emitted::page(&self.0.readers, after, except, limit).await
+    }
+
+    async fn discard_emitted(&self, rows: &[EmittedId]) -> Result<Vec<EmittedId>, StoreError> {
+        let rows = Arc::new(rows.to_vec());
+        commit!(self, |connection, rows| emitted::discard(connection, &rows))
     }
 }
 
@@ -119,9 +139,14 @@ async fn judge_and_write(
         .collect();
     let versions = versions(connection, &apps).await?;
     let known = judge::look_up(connection, &batch.items).await?;
-    let mut judge = Judge::new(versions, known, batch.now);
+    let emitted: Vec<EmittedId> = batch.items.iter().filter_map(|item| item.emitted).collect();
+    let emitted = emitted::present(connection, &emitted).await?;
+    let mut judge = Judge::new(versions, known, emitted, batch.now);
     let outcomes = judge.judge_all(&batch.items, &batch.types)?;
     write::write(connection, &judge.to_write, batch.now).await?;
+    if !judge.to_write.picked_up.is_empty() {
+        emitted::discard(connection, &judge.to_write.picked_up).await?;
+    }
     Ok(outcomes)
 }
 

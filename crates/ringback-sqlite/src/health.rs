@@ -5,7 +5,7 @@ use ringback_model::{Failing, SubscriptionId};
 use ringback_store::{HealthChange, NodeLease, StoreError};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use crate::{columns::Column, failure::failed};
+use crate::{columns::Column, failure::failed, system_events};
 
 /// See [`ringback_store::Outbox::record_health`].
 pub(crate) async fn record(
@@ -19,10 +19,12 @@ pub(crate) async fn record(
             continue;
         }
         match change.failing {
-            Some(failing) => write(connection, change.subscription, failing).await?,
+            Some(failing) => {
+                system_events::warn(connection, change.subscription, failing).await?;
+                write(connection, change.subscription, failing).await?;
+            }
             None => forget(connection, change.subscription).await?,
         }
-        // What others are told of a warning belongs here, into the same commit.
     }
     Ok(())
 }

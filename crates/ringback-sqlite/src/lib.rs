@@ -22,6 +22,7 @@ mod rows;
 mod writer;
 
 mod accept;
+mod emitted;
 mod event_types;
 mod routes;
 
@@ -33,6 +34,7 @@ mod keys;
 mod secrets;
 mod subscription_status;
 mod subscriptions;
+mod system_events;
 mod waiting;
 
 mod outbox;

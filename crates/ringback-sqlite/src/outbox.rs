@@ -7,13 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{EventId, Lane, OrderKey, SubscriptionId};
 use ringback_store::{
-    DueRetry, HealthChange, NodeLease, OrderHeads, Outbox, OutboxKey, Payload, SendingState,
-    Settlement, StoreError,
+    DeadLetter, DueRetry, HealthChange, NodeLease, OrderHeads, Outbox, OutboxKey, Payload,
+    SendingState, Settlement, StoreError,
 };
 
 use crate::{
     SqliteStore, health, in_order, outbox_read, park, sending, settle, subscription_status,
-    writer::commit,
+    system_events, writer::commit,
 };
 
 #[async_trait]
@@ -134,6 +134,13 @@ impl Outbox for SqliteStore {
         let reason = reason.to_owned();
         commit!(self, |connection, reason| subscription_status::disable(
             connection, id, &reason, now
+        ))
+    }
+
+    async fn report_dead(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        let letters = Arc::new(letters.to_vec());
+        commit!(self, |connection, letters| system_events::report_dead(
+            connection, &letters
         ))
     }
 }

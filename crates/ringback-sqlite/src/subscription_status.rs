@@ -1,12 +1,13 @@
 //! Whether subscriptions get deliveries: paused, resumed, disabled, deleted.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, Lane, SubscriptionId, SubscriptionStatus};
-use ringback_store::{StoreError, Subscription, Within};
+use ringback_model::{AppId, Lane, SubscriptionId, SubscriptionStatus, SystemEvent, shown_url};
+use ringback_store::{StoreError, Subscription, SubscriptionKind, Within};
 use sqlx::SqliteConnection;
 
 use crate::{
-    apps::raise_version, columns::Column, failure::failed, health, subscriptions, waiting,
+    apps::raise_version, columns::Column, failure::failed, health, subscriptions, system_events,
+    waiting,
 };
 
 /// See [`ringback_store::Registry::pause_subscription`].
@@ -54,17 +55,24 @@ pub(crate) async fn disable(
     let Some(current) = subscriptions::get(&mut *connection, id, Within::Everything).await? else {
         return Ok(());
     };
-    if current.status != SubscriptionStatus::Disabled {
-        set_status(
-            connection,
-            &current,
-            SubscriptionStatus::Disabled,
-            Some(reason),
-            now,
-        )
-        .await?;
+    let end = waiting::End::Disabled;
+    let dead_deliveries = waiting::settle_all(connection, id, current.lane, end, now).await?;
+    if current.status == SubscriptionStatus::Disabled {
+        return Ok(());
     }
-    waiting::settle_all(connection, id, current.lane, waiting::End::Disabled, now).await
+    let to = SubscriptionStatus::Disabled;
+    set_status(connection, &current, to, Some(reason), now).await?;
+    if current.kind == SubscriptionKind::Callback {
+        return Ok(());
+    }
+    let disabled = SystemEvent::SubscriptionDisabled {
+        subscription: id,
+        url: shown_url(&current.config.url),
+        reason: reason.to_owned(),
+        dead_deliveries,
+        at: now,
+    };
+    system_events::emit(connection, current.app, &disabled).await
 }
 
 /// See [`ringback_store::Registry::delete_subscription`].
@@ -114,7 +122,8 @@ async fn delete_one(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    waiting::settle_all(connection, id, lane, waiting::End::Deleted, now).await
+    waiting::settle_all(connection, id, lane, waiting::End::Deleted, now).await?;
+    Ok(())
 }
 
 async fn set_status(

@@ -97,6 +97,7 @@ fn item(id: i64, version: i64, to: &[(Lane, SubscriptionId)]) -> AcceptItem {
     AcceptItem {
         events: vec![event],
         idempotency: None,
+        emitted: None,
     }
 }
 

@@ -16,18 +16,28 @@ pub(crate) enum End {
     Deleted,
 }
 
-/// Settles every row of the outbox and the retries that is for this subscription.
+/// Settles every row of the outbox and the retries that is for this subscription;
+/// answers how many there were.
 pub(crate) async fn settle_all(
     connection: &mut SqliteConnection,
     subscription: SubscriptionId,
     lane: Lane,
     end: End,
     now: DateTime<Utc>,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let (status, reason) = match end {
         End::Disabled => (DeliveryStatus::Dead, Some(DeadReason::SubscriptionDisabled)),
         End::Deleted => (DeliveryStatus::Cancelled, None),
     };
+    let waiting: i64 = sqlx::query_scalar(
+        "select (select count(*) from outbox where lane = ?2 and subscription_id = ?1) \
+         + (select count(*) from retries where subscription_id = ?1)",
+    )
+    .bind(subscription.get())
+    .bind(i64::from(lane.get()))
+    .fetch_one(&mut *connection)
+    .await
+    .map_err(failed)?;
     sqlx::query(
         "insert or replace into deliveries \
          (event_id, subscription_id, app_id, settled_at, type_id, status, attempts, dead_reason) \
@@ -50,6 +60,6 @@ pub(crate) async fn settle_all(
     .bind(reason.map(DeadReason::code))
     .execute(connection)
     .await
-    .map(drop)
-    .map_err(failed)
+    .map_err(failed)?;
+    Ok(waiting.cast_unsigned())
 }

@@ -10,7 +10,7 @@ use ringback_model::{
     Slug, SubscriptionId,
 };
 
-use crate::StoreError;
+use crate::{EmittedId, EmittedPage, StoreError};
 
 /// Used by the API: takes events in.
 #[async_trait]
@@ -29,6 +29,10 @@ pub trait Accept: Send + Sync {
     ///
     /// Items with the same keys at the same time wait for the first: one is
     /// accepted, the others are its duplicates.
+    ///
+    /// The row of an item that was emitted is deleted in the commit that writes it. That
+    /// is what makes one event of it: without its row, nothing is written. A duplicate
+    /// writes nothing, and its row stays.
     ///
     /// # Errors
     ///
@@ -54,6 +58,26 @@ pub trait Accept: Send + Sync {
         app: &AppRef,
         version: i64,
     ) -> Result<Option<RouteChanges>, StoreError>;
+
+    /// Reads emitted events that are not accepted yet, oldest first, with ids above
+    /// `after`. Changes nothing: they are gone once [`Self::accept`] has written them, or
+    /// [`Self::discard_emitted`] was called.
+    ///
+    /// Where several processes ask, one at a time is given rows, for as long as it goes on
+    /// asking: the others would only be in its way.
+    ///
+    /// - `except`: rows to leave out.
+    /// - `limit`: the most rows; fewer come if they are large.
+    async fn emitted(
+        &self,
+        after: EmittedId,
+        except: &[EmittedId],
+        limit: u32,
+    ) -> Result<EmittedPage, StoreError>;
+
+    /// Deletes emitted events that are not to be accepted: they are already, or can never
+    /// be. Answers those that this call deleted.
+    async fn discard_emitted(&self, rows: &[EmittedId]) -> Result<Vec<EmittedId>, StoreError>;
 }
 
 /// Names an application, as `{app}` in paths and bodies does.
@@ -113,6 +137,8 @@ pub struct AcceptItem {
     pub events: Vec<NewEvent>,
     /// The request's `Idempotency-Key`, if it has one.
     pub idempotency: Option<IdempotencyKey>,
+    /// Where its one event was emitted, if it was; it has no `idempotency` then.
+    pub emitted: Option<EmittedId>,
 }
 
 /// An event to be accepted, matched already.
@@ -201,6 +227,8 @@ pub enum AcceptOutcome {
     IdReused(usize),
     /// The `Idempotency-Key` came before with another body. Nothing was written.
     KeyReused,
+    /// It was emitted, and its row is gone or in another's hands. Nothing was written.
+    Taken,
 }
 
 /// One accepted event.

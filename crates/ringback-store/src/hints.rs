@@ -27,6 +27,8 @@ pub enum Hint {
     /// This delivery is withdrawn: its rows are gone, so what is held in memory of
     /// it may be dropped.
     Withdrawn(DeliveryId),
+    /// An event was emitted, and is to be accepted.
+    Emitted,
     /// Too much happened to say: look everywhere.
     Everything,
 }

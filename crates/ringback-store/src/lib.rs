@@ -23,6 +23,9 @@ pub use accept::{
     NewDelivery, NewEvent, Route, RouteChanges,
 };
 
+mod emitted;
+pub use emitted::{DeadLetter, EmittedId, EmittedPage, EmittedRow};
+
 mod registry;
 pub use registry::{
     App, AppChange, BegunRequest, Changed, CreatedApp, Key, NewApp, NewKey, NewSubscription,

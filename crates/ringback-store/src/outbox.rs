@@ -10,7 +10,7 @@ use ringback_model::{
     Ordering, RetrySpec, SubscriptionId, SubscriptionStatus,
 };
 
-use crate::{NodeLease, Sealed, StoreError};
+use crate::{DeadLetter, NodeLease, Sealed, StoreError};
 
 /// Used by the dispatcher: reads what is to be sent, settles what was.
 #[async_trait]
@@ -143,7 +143,8 @@ pub trait Outbox: Send + Sync {
 
     /// Takes note of how subscriptions are, at most one change of each: that they fail,
     /// or that they work again. Fenced: what the lease does not own is left out, and so
-    /// are subscriptions that are deleted.
+    /// are subscriptions that are deleted. A warning that is new is emitted, in the same
+    /// commit, as [`ringback_model::SystemEvent::SubscriptionFailing`].
     async fn record_health(
         &self,
         lease: &NodeLease,
@@ -152,14 +153,19 @@ pub trait Outbox: Send + Sync {
     ) -> Result<(), StoreError>;
 
     /// Disables a subscription because its receiver wants no more, or has failed for too
-    /// long: all that waits for it becomes dead, in the same commit. `reason` is shown to
-    /// people, like `410 Gone`.
+    /// long: all that waits for it becomes dead, in the same commit, which also emits
+    /// [`ringback_model::SystemEvent::SubscriptionDisabled`], unless it was disabled
+    /// already or is hidden. `reason` is shown to people, like `410 Gone`.
     async fn disable_subscription(
         &self,
         id: SubscriptionId,
         reason: &str,
         now: DateTime<Utc>,
     ) -> Result<(), StoreError>;
+
+    /// Emits [`ringback_model::SystemEvent::DeliveryDead`] for each of these that is
+    /// indeed settled as dead after so many attempts. Run twice, it makes one event each.
+    async fn report_dead(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 }
 
 /// A row of the outbox.

@@ -15,6 +15,7 @@ pub mod cancel;
 pub mod deliveries;
 pub mod disable;
 pub mod duplicates;
+pub mod emitted;
 pub mod events;
 pub mod fence;
 pub mod health;
@@ -75,6 +76,22 @@ macro_rules! conformance_cases {
                 twenty_requests_with_one_key_are_done_once
                 a_request_that_wrote_nothing_leaves_its_key_free
                 a_keyed_request_remembers_that_it_was_a_duplicate
+            }
+            emitted {
+                what_is_emitted_is_read_oldest_first
+                all_that_came_with_an_emitted_event_is_read
+                a_page_ends_with_the_row_that_fills_it
+                accepting_an_emitted_event_deletes_its_row
+                a_row_is_one_event_however_often_it_is_brought
+                what_another_took_writes_nothing_and_keeps_no_id
+                twenty_who_bring_one_row_make_one_event
+                what_was_matched_before_a_change_keeps_its_row
+                what_came_before_keeps_its_row_until_it_is_discarded
+                a_row_that_is_written_later_has_a_higher_id
+                disabling_emits_one_event_in_its_commit
+                disabling_a_callbacks_subscription_emits_nothing
+                a_warning_is_emitted_once_with_what_records_it
+                a_dead_letter_is_reported_if_it_is_one
             }
             routes {
                 routes_are_found_by_id_and_by_slug

@@ -218,6 +218,7 @@ pub fn item(event: NewEvent) -> AcceptItem {
     AcceptItem {
         events: vec![event],
         idempotency: None,
+        emitted: None,
     }
 }
 

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{self as model, AppId, NodeId, OrderKey, SubscriptionId};
 use ringback_store::{
-    Accepted, AppRef, AppRoutes, Beat, Clock, HandOverReceiver, Lanes, NewDelivery, NodeLease,
-    RouteChanges, handover,
+    Accepted, AppRef, AppRoutes, Beat, Clock, EmittedId, EmittedPage, HandOverReceiver, Lanes,
+    NewDelivery, NodeLease, RouteChanges, handover,
 };
 use tokio::sync::{Notify, Semaphore, broadcast};
 
@@ -56,6 +56,19 @@ impl Accept for Gated {
 
     async fn routes_since(&self, _: &AppRef, _: i64) -> Result<Option<RouteChanges>, StoreError> {
         Ok(None)
+    }
+
+    async fn emitted(
+        &self,
+        _: EmittedId,
+        _: &[EmittedId],
+        _: u32,
+    ) -> Result<EmittedPage, StoreError> {
+        unreachable!("the batcher reads nothing")
+    }
+
+    async fn discard_emitted(&self, _: &[EmittedId]) -> Result<Vec<EmittedId>, StoreError> {
+        unreachable!("the batcher deletes nothing")
     }
 }
 
@@ -143,6 +156,7 @@ async fn lab(duplicates: bool) -> Lab {
         membership: Arc::new(membership),
         hand_over: Some(hand_over),
         metrics: Arc::default(),
+        in_order: Default::default(),
     });
     Lab {
         batcher,
@@ -200,6 +214,7 @@ fn item_of(events: usize, deliveries: &[(i64, bool)], bytes: usize) -> AcceptIte
     AcceptItem {
         events: vec![event; events],
         idempotency: None,
+        emitted: None,
     }
 }
 

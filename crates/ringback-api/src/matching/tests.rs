@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use proptest::prelude::*;
 use ringback_model::{Lane, SubscriptionId};
-use ringback_store::{AcceptItem, AcceptOutcome, Route, RouteChanges};
+use ringback_store::{AcceptItem, AcceptOutcome, EmittedId, EmittedPage, Route, RouteChanges};
 
 use super::{index::KEPT_TYPES, *};
 
@@ -227,6 +227,19 @@ impl Accept for Changing {
             routes: changes[version as usize..].to_vec(),
             gone: Vec::new(),
         }))
+    }
+
+    async fn emitted(
+        &self,
+        _: EmittedId,
+        _: &[EmittedId],
+        _: u32,
+    ) -> Result<EmittedPage, StoreError> {
+        unreachable!("matching reads nothing else")
+    }
+
+    async fn discard_emitted(&self, _: &[EmittedId]) -> Result<Vec<EmittedId>, StoreError> {
+        unreachable!("matching deletes nothing")
     }
 }
 

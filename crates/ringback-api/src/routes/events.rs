@@ -9,6 +9,6 @@ pub(crate) use list::list;
 pub(crate) mod get;
 pub(crate) use get::get;
 
-mod draft;
-mod intake;
+pub(crate) mod draft;
+pub(crate) mod intake;
 mod view;

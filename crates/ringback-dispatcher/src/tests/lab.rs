@@ -256,6 +256,7 @@ impl Lab {
         let item = AcceptItem {
             events: vec![event],
             idempotency: None,
+            emitted: None,
         };
         let outcomes = self.store.inner.accept(vec![item], now).await.unwrap();
         assert!(

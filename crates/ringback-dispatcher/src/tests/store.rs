@@ -14,8 +14,8 @@ use chrono::{DateTime, Utc};
 use ringback_model::{EventId, Lane, OrderKey, SubscriptionId};
 use ringback_sqlite::SqliteStore;
 use ringback_store::{
-    Beat, DueRetry, HealthChange, Hint, Hints, Lanes, NodeLease, OrderHeads, Outbox, OutboxKey,
-    Payload, SendingState, Settlement, StoreError,
+    Beat, DeadLetter, DueRetry, HealthChange, Hint, Hints, Lanes, NodeLease, OrderHeads, Outbox,
+    OutboxKey, Payload, SendingState, Settlement, StoreError,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -272,6 +272,10 @@ impl Outbox for WatchedStore {
     ) -> Result<(), StoreError> {
         self.watch("disable", self.inner.disable_subscription(id, reason, now))
             .await
+    }
+
+    async fn report_dead(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        self.watch("report", self.inner.report_dead(letters)).await
     }
 }
 

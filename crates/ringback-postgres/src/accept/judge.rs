@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::EventId;
-use ringback_store::{AcceptItem, AcceptOutcome, Accepted, StoreError};
+use ringback_store::{AcceptItem, AcceptOutcome, Accepted, EmittedId, StoreError};
 use sqlx::PgPool;
 
 use crate::failure::failed;
@@ -38,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) accepted: Vec<Accepted>,
     /// All of these must be new.
     pub(crate) keys: Vec<KeyRow>,
+    /// This must be there, and is deleted.
+    pub(crate) emitted: Option<EmittedId>,
 }
 
 /// A key to be written.
@@ -97,6 +99,7 @@ pub(crate) fn judge(
         item,
         accepted,
         keys,
+        emitted: request.emitted,
     })
 }
 

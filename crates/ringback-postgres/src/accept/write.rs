@@ -10,7 +10,7 @@ use ringback_store::{AcceptItem, NewEvent, StoreError};
 use sqlx::{Row, postgres::PgRow};
 
 use self::{
-    rows::{Bound, Rows, bind_keys, guard},
+    rows::{Bound, Rows, bind_emitted, bind_keys, guard, is_guarded},
     statements::{WRITE_ALL, WRITE_KEYS, WRITE_PLAIN},
 };
 use super::judge::Plan;
@@ -27,6 +27,8 @@ pub(crate) enum Fate {
     Written,
     /// Its application is at another version, or gone.
     Stale,
+    /// The row it was emitted in is gone, or in another's hands.
+    Taken,
     /// Nothing was written, for the sake of others or because a key was taken.
     Open,
     /// The database refused it.
@@ -78,17 +80,19 @@ pub(crate) async fn write(
         let keys = bind_keys(sqlx::query(WRITE_KEYS), plans, batch.now);
         let rest = rows.bind_more(rows.bind(WRITE_ALL));
         let rest = rows.bind_order(bind_keys(rest, &[], batch.now));
+        let rest = bind_emitted(rest, &[]);
         transact_once(&store.pool, move |tx| {
             keys_then_rest(tx, keys, wanted, rest)
         })
         .await?
-    } else if rows.are_plain() && plans.iter().all(|plan| plan.keys.is_empty()) {
+    } else if rows.are_plain() && plans.iter().all(|plan| !is_guarded(plan)) {
         Some(Answer::of(
             &store.accept.fetch(rows.bind(WRITE_PLAIN)).await?,
         )?)
     } else {
         let all = rows.bind_more(rows.bind(WRITE_ALL));
         let all = rows.bind_order(bind_keys(all, plans, batch.now));
+        let all = bind_emitted(all, plans);
         Some(Answer::of(&store.accept.fetch(all).await?)?)
     };
     let fate = |(number, plan): (usize, &Plan)| match &answer {
@@ -125,8 +129,10 @@ struct Answer {
     /// Applications and versions that are not, or no longer; if there are any, nothing
     /// was written.
     stale: HashSet<(i64, i64)>,
-    /// Guards whose key was new.
+    /// Guards whose key was new, and whose emitted row was there.
     won: HashSet<i32>,
+    /// Guards whose emitted row was not there.
+    taken: HashSet<i32>,
 }
 
 impl Answer {
@@ -140,17 +146,20 @@ impl Answer {
             match app {
                 Some(app) => drop(answer.stale.insert((app, version))),
                 // A guard was an `int4` on its way in.
-                None => drop(
-                    answer
-                        .won
-                        .insert(i32::try_from(version).unwrap_or_default()),
-                ),
+                None => {
+                    let guard = i32::try_from(version).unwrap_or_default();
+                    if guard < 0 {
+                        answer.taken.insert(-guard);
+                    } else {
+                        answer.won.insert(guard);
+                    }
+                }
             }
         }
         Ok(answer)
     }
 
-    /// - `guard`: that of the plan, if keys were guarded; 0 if the plan has none.
+    /// - `guard`: that of the plan, if guards were asked; 0 if the plan has none.
     fn fate(&self, batch: &Batch<'_>, plan: &Plan, guard: Option<i32>) -> Fate {
         let is_stale =
             |event: &NewEvent| self.stale.contains(&(event.app.get(), event.app_version));
@@ -159,9 +168,11 @@ impl Answer {
             .any(|(event, _)| is_stale(event))
         {
             Fate::Stale
-        } else if !self.stale.is_empty()
-            || guard.is_some_and(|guard| guard != 0 && !self.won.contains(&guard))
-        {
+        } else if !self.stale.is_empty() {
+            Fate::Open
+        } else if guard.is_some_and(|guard| self.taken.contains(&guard)) {
+            Fate::Taken
+        } else if guard.is_some_and(|guard| guard != 0 && !self.won.contains(&guard)) {
             Fate::Open
         } else {
             Fate::Written

@@ -26,6 +26,7 @@ pub(super) fn write(hints: &HashSet<Hint>, token: u64) -> String {
             Hint::Withdrawn(id) => {
                 format!(" W{:x}.{:x}", id.event.get(), id.subscription.get())
             }
+            Hint::Emitted => " M".to_owned(),
             Hint::Everything => return everything,
         });
         if text.len() > MAX_BYTES {
@@ -60,6 +61,7 @@ fn read_word(word: &str) -> Option<Hint> {
         "D" => Hint::Due(lane()?, SubscriptionId::new(id(second)?)),
         "S" => Hint::Subscription(SubscriptionId::new(id(first)?)),
         "W" => Hint::Withdrawn(delivery_id(id(first)?, id(second)?)),
+        "M" => Hint::Emitted,
         _ => return None,
     })
 }
@@ -74,6 +76,7 @@ mod tests {
             Hint::Due(Lane::new(7), SubscriptionId::MAX),
             Hint::Subscription(SubscriptionId::new(1)),
             Hint::Withdrawn(delivery_id(i64::MAX, 3)),
+            Hint::Emitted,
         ])
     }
 

@@ -1,14 +1,16 @@
 //! Pausing, resuming, disabling and deleting.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, DeadReason, DeliveryStatus, SubscriptionId, SubscriptionStatus};
-use ringback_store::{StoreError, Subscription, Within};
+use ringback_model::{
+    AppId, DeadReason, DeliveryStatus, SubscriptionId, SubscriptionStatus, SystemEvent, shown_url,
+};
+use ringback_store::{StoreError, Subscription, SubscriptionKind, Within};
 use sqlx::PgPool;
 
 use super::{lock, raise_version};
 use crate::{
     failure::failed,
-    health,
+    health, system_events,
     transaction::{Tx, transact},
     withdraw,
 };
@@ -68,17 +70,23 @@ pub(crate) async fn disable(
         let Some(subscription) = lock(&mut tx, id, Within::Everything).await? else {
             return Ok(());
         };
-        set_status(
-            &mut tx,
-            id,
-            SubscriptionStatus::Disabled,
-            Some(&reason),
-            now,
-        )
-        .await?;
         let end = (DeliveryStatus::Dead, Some(DeadReason::SubscriptionDisabled));
-        withdraw::all_of(&mut tx, id, subscription.app, end, now).await?;
-        raise_version(&mut tx, &subscription).await?;
+        let dead_deliveries = withdraw::all_of(&mut tx, id, subscription.app, end, now).await?;
+        if subscription.status != SubscriptionStatus::Disabled {
+            let to = SubscriptionStatus::Disabled;
+            set_status(&mut tx, id, to, Some(&reason), now).await?;
+            raise_version(&mut tx, &subscription).await?;
+            if subscription.kind == SubscriptionKind::Standard {
+                let disabled = SystemEvent::SubscriptionDisabled {
+                    subscription: id,
+                    url: shown_url(&subscription.config.url),
+                    reason,
+                    dead_deliveries,
+                    at: now,
+                };
+                system_events::emit(&mut tx, subscription.app, &disabled).await?;
+            }
+        }
         tx.commit().await.map_err(failed)
     })
     .await
@@ -97,7 +105,8 @@ pub(crate) async fn delete_row(
         .execute(&mut **tx)
         .await
         .map_err(failed)?;
-    withdraw::all_of(tx, id, app, (DeliveryStatus::Cancelled, None), now).await
+    withdraw::all_of(tx, id, app, (DeliveryStatus::Cancelled, None), now).await?;
+    Ok(())
 }
 
 async fn switch_in(

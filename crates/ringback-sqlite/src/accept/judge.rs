@@ -1,12 +1,13 @@
 //! What becomes of an item, by what is in the database and what came before it in
 //! the same batch.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use ringback_model::EventId;
 use ringback_store::{
-    AcceptItem, AcceptOutcome, Accepted, ExternalId, IdempotencyKey, NewEvent, StoreError,
+    AcceptItem, AcceptOutcome, Accepted, EmittedId, ExternalId, IdempotencyKey, NewEvent,
+    StoreError,
 };
 use sqlx::SqliteConnection;
 
@@ -39,12 +40,15 @@ pub(super) struct ToWrite<'b> {
     /// Events, with the numbers of their types.
     pub(super) events: Vec<(&'b NewEvent, i64)>,
     pub(super) keys: Keys,
+    /// Emitted rows of these events, to be deleted.
+    pub(super) picked_up: Vec<EmittedId>,
 }
 
 /// Judges items in their order.
 pub(super) struct Judge<'b> {
     versions: HashMap<i64, i64>,
     known: HashMap<Key, KeyRow>,
+    emitted: HashSet<EmittedId>,
     now: DateTime<Utc>,
     pub(super) to_write: ToWrite<'b>,
 }
@@ -58,15 +62,18 @@ enum Verdict {
 impl<'b> Judge<'b> {
     /// - `versions`: of the applications that are not deleted.
     /// - `known`: keys that came before.
+    /// - `emitted`: rows that are there.
     pub(super) fn new(
         versions: Vec<(i64, i64)>,
         known: HashMap<Key, KeyRow>,
+        emitted: Vec<EmittedId>,
         now: DateTime<Utc>,
     ) -> Self {
         let versions = versions.into_iter().collect();
         Self {
             versions,
             known,
+            emitted: emitted.into_iter().collect(),
             now,
             to_write: ToWrite::default(),
         }
@@ -116,6 +123,12 @@ impl<'b> Judge<'b> {
             let answer = Some(Accepted::pack_all(&accepted));
             let row = self.row(key.body_hash, None, answer);
             keys.push(((key.api_key.get(), key.key_hash), row));
+        }
+        if let Some(row) = item.emitted.filter(|_| !fresh.is_empty()) {
+            if !self.emitted.remove(&row) {
+                return Err(Verdict::Decided(AcceptOutcome::Taken));
+            }
+            self.to_write.picked_up.push(row);
         }
         self.known.extend(keys.iter().cloned());
         self.to_write.events.extend(fresh);

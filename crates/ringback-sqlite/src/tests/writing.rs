@@ -132,6 +132,7 @@ async fn keys_of_an_accepted_batch_are_written_over_abandoned_ones_only() {
         async move {
             let item = AcceptItem {
                 idempotency: Some(key),
+                emitted: None,
                 ..item(5, 1, &[])
             };
             let now = start() + chrono::TimeDelta::seconds(seconds);

@@ -77,6 +77,7 @@ pub async fn a_batch_is_answered_in_its_order(store: &TestStore) {
     let item = AcceptItem {
         events,
         idempotency: None,
+        emitted: None,
     };
     let AcceptOutcome::Accepted(accepted) = seed::accept_item(store, item, START).await else {
         panic!("a good batch is accepted");
@@ -227,6 +228,7 @@ pub async fn a_batch_is_written_whole_or_not_at_all(store: &TestStore) {
     let batch = |events: Vec<_>| AcceptItem {
         events,
         idempotency: None,
+        emitted: None,
     };
     let outcomes = store
         .accept(

@@ -54,6 +54,7 @@ pub async fn the_same_id_with_another_body_is_refused(store: &TestStore) {
     let batch = AcceptItem {
         events: vec![unnamed, other],
         idempotency: None,
+        emitted: None,
     };
     let outcome = seed::accept_item(store, batch, START).await;
 
@@ -77,6 +78,7 @@ pub async fn a_refused_batch_keeps_no_id(store: &TestStore) {
     let batch = AcceptItem {
         events: vec![fresh, reused],
         idempotency: None,
+        emitted: None,
     };
     assert_eq!(
         seed::accept_item(store, batch, START).await,
@@ -96,6 +98,7 @@ pub async fn the_same_id_in_one_batch_is_one_event(store: &TestStore) {
         AcceptItem {
             events,
             idempotency: None,
+            emitted: None,
         },
         START,
     )
@@ -123,6 +126,7 @@ pub async fn the_same_id_in_one_batch_is_one_event(store: &TestStore) {
     let batch = AcceptItem {
         events: vec![one, other],
         idempotency: None,
+        emitted: None,
     };
     assert_eq!(
         seed::accept_item(store, batch, START).await,
@@ -301,6 +305,7 @@ pub async fn a_keyed_request_remembers_that_it_was_a_duplicate(store: &TestStore
     let keyed = AcceptItem {
         events: vec![seed::copy(store, &first)],
         idempotency: Some(seed::idempotency(1, 1, 1)),
+        emitted: None,
     };
     let answer = vec![Accepted {
         id: first.id,
@@ -326,5 +331,6 @@ async fn keyed(store: &TestStore, scene: &Scene, key: u8, body: u8) -> AcceptIte
     AcceptItem {
         events,
         idempotency: Some(seed::idempotency(1, key, body)),
+        emitted: None,
     }
 }

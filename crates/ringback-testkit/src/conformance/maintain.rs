@@ -73,6 +73,7 @@ async fn accept(store: &TestStore, scene: &Scene, now: DateTime<Utc>) -> (bool, 
     let keyed = AcceptItem {
         events,
         idempotency: Some(seed::idempotency(1, 1, 1)),
+        emitted: None,
     };
     let outcome = seed::accept_item(store, keyed, now).await;
     (duplicate, matches!(outcome, AcceptOutcome::Replayed(_)))

@@ -76,6 +76,7 @@ pub(super) fn accept_alone(
         let item = AcceptItem {
             events: vec![event],
             idempotency: None,
+            emitted: None,
         };
         store
             .accept(vec![item], seed::START)

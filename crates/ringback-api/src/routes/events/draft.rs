@@ -5,17 +5,19 @@ use std::{borrow::Cow, collections::BTreeMap};
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::{AppId, EventFields, EventType, InvalidData, MAX_DATA_BYTES, check_data};
-use ringback_store::{AppRef, ExternalId};
+use ringback_store::{AppRef, EmittedRow, ExternalId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::{error::ApiError, faults::Faults, routes::path::app_ref};
+use crate::{error::ApiError, faults::Faults, problem::Fault, routes::path::app_ref};
 
 const MAX_ID_CHARS: usize = 255;
 /// How far ahead `deliver_at` may be.
 const MAX_AHEAD: TimeDelta = TimeDelta::days(30);
+/// How far apart two readings of the database's clock may be.
+const CLOCKS: TimeDelta = TimeDelta::hours(1);
 const ALMOST_A_MS: TimeDelta = TimeDelta::nanoseconds(999_999);
 
 /// An event to be accepted.
@@ -48,23 +50,41 @@ pub(crate) struct PublishEvent<'a> {
     deliver_at: Option<String>,
 }
 
+/// Where an event comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// A request.
+    Producer,
+    /// The database, where Ringback's own are beside those of producers.
+    Database,
+}
+
 /// An event that was checked on its own; whether its application exists is not known.
 #[derive(Clone, Debug)]
-pub(super) struct Draft {
-    pub(super) app: AppRef,
-    pub(super) event_type: EventType,
-    pub(super) data: Bytes,
-    pub(super) labels: BTreeMap<String, String>,
-    pub(super) id: Option<String>,
-    pub(super) ordering_key: Option<String>,
-    pub(super) deliver_at: Option<DateTime<Utc>>,
+pub(crate) struct Draft {
+    pub(crate) app: AppRef,
+    pub(crate) event_type: EventType,
+    pub(crate) data: Bytes,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) id: Option<String>,
+    pub(crate) ordering_key: Option<String>,
+    pub(crate) deliver_at: Option<DateTime<Utc>>,
 }
 
 impl Draft {
     /// Checks an event.
     ///
     /// - `place`: where it stands in the body, as a JSON pointer.
-    pub(super) fn check(
+    pub(crate) fn check(
+        event: PublishEvent<'_>,
+        place: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Self, ApiError> {
+        Self::check_from(Origin::Producer, event, place, now)
+    }
+
+    fn check_from(
+        origin: Origin,
         event: PublishEvent<'_>,
         place: &str,
         now: DateTime<Utc>,
@@ -81,7 +101,8 @@ impl Draft {
         }
         let event_type = event.event_type.parse::<EventType>();
         let event_type = faults.keep(&at("type"), "bad_event_type", event_type);
-        if event_type.as_ref().is_some_and(EventType::is_system) {
+        let is_system = event_type.as_ref().is_some_and(EventType::is_system);
+        if is_system && origin == Origin::Producer {
             let detail = "begins with `ringback`, as only the service's own events do";
             faults.add(at("type"), "reserved_event_type", detail);
         }
@@ -115,13 +136,34 @@ impl Draft {
         })
     }
 
+    /// Checks an event that was emitted inside the database, by the same rules.
+    pub(crate) fn emitted(row: &EmittedRow, now: DateTime<Utc>) -> Result<Self, ApiError> {
+        let unreadable = |field: &str| {
+            let pointer = format!("/{field}");
+            ApiError::Invalid(vec![Fault::new(pointer, "unreadable", "is no such thing")])
+        };
+        let labels = row.labels.as_deref().map(serde_json::from_str).transpose();
+        let event = PublishEvent {
+            app: row.app.to_string().into(),
+            event_type: row.event_type.as_str().into(),
+            data: serde_json::from_slice(&row.data).map_err(|_| unreadable("data"))?,
+            id: row.external_id.clone(),
+            labels: labels.map_err(|_| unreadable("labels"))?,
+            ordering_key: row.ordering_key.clone(),
+            deliver_at: row.deliver_at.map(|at| at.to_rfc3339()),
+        };
+        // What was within bounds when it was emitted is so for a clock that is a bit
+        // behind, too.
+        Self::check_from(Origin::Database, event, "", now + CLOCKS)
+    }
+
     /// The event as filters see it.
-    pub(super) fn fields(&self) -> EventFields<'_> {
+    pub(crate) fn fields(&self) -> EventFields<'_> {
         EventFields::new(&self.event_type, &self.labels, &self.data)
     }
 
     /// The producer's own id, with what it came with.
-    pub(super) fn external(&self, app: AppId) -> Option<ExternalId> {
+    pub(crate) fn external(&self, app: AppId) -> Option<ExternalId> {
         let id = self.id.clone()?;
         let id_hash = Sha256::digest(&id).into();
         Some(ExternalId {
@@ -179,7 +221,7 @@ fn later(
     Some(DateTime::from_timestamp_millis((time + ALMOST_A_MS).timestamp_millis()).unwrap_or(time))
 }
 
-pub(super) fn no_such_app(pointer: String) -> ApiError {
+pub(crate) fn no_such_app(pointer: String) -> ApiError {
     ApiError::NotFound {
         noun: "application",
         pointer: Some(pointer),

@@ -63,10 +63,13 @@ impl Intake<'_> {
             let item = AcceptItem {
                 events,
                 idempotency: self.idempotency,
+                emitted: None,
             };
             let (accepted, replayed) = match api.batcher().accept(item).await? {
                 AcceptOutcome::Accepted(accepted) => (accepted, false),
                 AcceptOutcome::Replayed(accepted) => (accepted, true),
+                // Only what was emitted has a row to be taken.
+                AcceptOutcome::Taken => return Err(ApiError::Internal(None)),
                 AcceptOutcome::KeyReused => return Err(ApiError::KeyReused),
                 AcceptOutcome::IdReused(index) => return Err(self.id_reused(repeats.place(index))),
                 AcceptOutcome::Stale => {
@@ -202,7 +205,11 @@ impl From<NotAccepted> for ApiError {
 
 /// The producer's trace context (W3C), if it is one.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
+    trace_context(headers.get("traceparent")?.to_str().ok()?)
+}
+
+/// A trace context (W3C), if it is one.
+pub(crate) fn trace_context(text: &str) -> Option<String> {
     let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let lengths = text.split('-').map(str::len);
     let fits = lengths.eq([2, 32, 16, 2]) && text.split('-').all(is_hex) && !text.starts_with("ff");

@@ -13,14 +13,20 @@ use crate::accept::judge::{ABANDONED, Plan};
 /// A statement with its values.
 pub(super) type Bound = Query<'static, Postgres, PgArguments>;
 
-/// What a plan's rows hang on: its place in the batch if it has a key, else 0.
+/// What a plan's rows hang on: its place in the batch if it has a key or was emitted,
+/// else 0.
 pub(super) fn guard(number: usize, plan: &Plan) -> i32 {
     // Batches are of hundreds.
-    if plan.keys.is_empty() {
-        0
-    } else {
+    if is_guarded(plan) {
         i32::try_from(number + 1).unwrap_or(i32::MAX)
+    } else {
+        0
     }
+}
+
+/// Whether it is not known beforehand that a plan may be written.
+pub(super) fn is_guarded(plan: &Plan) -> bool {
+    !plan.keys.is_empty() || plan.emitted.is_some()
 }
 
 /// The rows to be written, a column each.
@@ -155,7 +161,7 @@ impl<'i> Rows<'i> {
             .bind(&self.due_at)
     }
 
-    /// Adds what events have for order and time. To be called last.
+    /// Adds what events have for order and time. To be called behind [`bind_keys`].
     pub(super) fn bind_order(&self, query: Bound) -> Bound {
         let events = || self.events.iter();
         query
@@ -228,4 +234,15 @@ pub(super) fn bind_keys(query: Bound, plans: &[Plan], now: DateTime<Utc>) -> Bou
         .bind(rows().map(|(guard, _)| guard).collect::<Vec<_>>())
         .bind(now)
         .bind(now - ABANDONED)
+}
+
+/// Adds the rows that these plans were emitted in. To be called last.
+pub(super) fn bind_emitted(query: Bound, plans: &[Plan]) -> Bound {
+    let emitted = || {
+        let numbered = plans.iter().enumerate();
+        numbered.filter_map(|(number, plan)| Some((plan.emitted?, guard(number, plan))))
+    };
+    query
+        .bind(emitted().map(|(row, _)| row.get()).collect::<Vec<_>>())
+        .bind(emitted().map(|(_, guard)| guard).collect::<Vec<_>>())
 }

@@ -27,20 +27,31 @@ pub(super) const WRITE_PLAIN: &str = r#"
 "#;
 
 /// The same with everything that events can have. Rows hang on a guard: 0, or one
-/// whose key was new. Answers stale applications as above, and the guards that were
-/// won, without an application.
+/// whose key was new, and whose emitted row was there. Answers stale applications as
+/// above, and without an application the guards that were won, and as negative numbers
+/// those whose emitted row was not there.
 pub(super) const WRITE_ALL: &str = r#"
     with stale as (
         select p.app_id, p.version from unnest($1::int8[], $2::int8[]) as p (app_id, version)
         where p.version is distinct from (
             select a.version from ringback.apps a where a.id = p.app_id and a.deleted_at is null
         )
+    ), emitted as materialized (
+        select * from unnest($40::int8[], $41::int4[]) as e (id, guard)
+        where not exists (select from stale)
+    ), here as materialized (
+        -- Whoever has one of them in hand deletes it, or lets it be found again.
+        select e.id from ringback.emitted e
+        where e.id = any (array(select id from emitted))
+        for update skip locked
+    ), taken as materialized (
+        select guard from emitted where id not in (select id from here)
     ), key as materialized (
         select * from unnest(
             $27::int8[], $28::bytea[], $29::bytea[], $30::int8[], $31::int4[], $32::bytea[],
             $33::int4[]
         ) as k (owner_id, key_hash, body_hash, event_id, deliveries, answer, guard)
-        where not exists (select from stale)
+        where not exists (select from stale) and guard not in (select guard from taken)
     ), new as (
         insert into ringback.idempotency as known
             (owner_id, key_hash, body_hash, created_at, event_id, deliveries, answer)
@@ -57,6 +68,11 @@ pub(super) const WRITE_ALL: &str = r#"
     ), won as materialized (
         select key.guard from key join new using (owner_id, key_hash)
         union all select 0 where not exists (select from stale)
+        union all select guard from emitted
+        where guard <> all ($33) and guard not in (select guard from taken)
+    ), picked_up as (
+        delete from ringback.emitted
+        where id = any (array(select id from emitted where guard in (select guard from won)))
     ), written as (
         insert into ringback.events
             (id, app_id, type_id, external_id, traceparent, labels, data, ordering_key, deliver_at)
@@ -92,6 +108,7 @@ pub(super) const WRITE_ALL: &str = r#"
     )
     select app_id, version from stale
     union all select null, guard from won where guard <> 0
+    union all select null, -guard from taken
 "#;
 
 /// Keys alone; answers a row for each that was new.
