@@ -26,6 +26,7 @@ pub use peer::Peer;
 
 mod batcher;
 mod matching;
+mod quotas;
 
 mod watch;
 

@@ -51,6 +51,7 @@ impl Api {
         {
             tracing::warn!("requests were still under way when the API stopped");
         }
+        self.quotas().flush().await;
     }
 }
 

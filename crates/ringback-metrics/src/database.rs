@@ -47,10 +47,12 @@ pub enum Statement {
     Release,
     /// Read what waits, for these metrics.
     Backlog,
+    /// Read what applications use, or add to it.
+    Usage,
 }
 
 impl Statement {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -64,6 +66,7 @@ impl Statement {
         Self::Take,
         Self::Release,
         Self::Backlog,
+        Self::Usage,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -81,6 +84,7 @@ impl Statement {
             Self::Take => "take",
             Self::Release => "release",
             Self::Backlog => "backlog",
+            Self::Usage => "usage",
         }
     }
 }

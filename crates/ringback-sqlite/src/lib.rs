@@ -54,6 +54,7 @@ mod hints;
 mod lanes;
 mod maintain;
 mod observe;
+mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -32,6 +32,11 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(3, "outbox"),
     file!(4, "nodes"),
     file!(5, "order"),
+    (
+        10,
+        "quotas",
+        include_str!("../../../migrations/sqlite/0010_quotas.sql"),
+    ),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, CommandFactory, ValueEnum};
 use ipnet::IpNet;
+use ringback_model::Quotas;
 use serde::Deserialize;
 
 /// What an operator can set. `--database-url`, `RINGBACK_DATABASE_URL` and
@@ -90,6 +91,25 @@ pub struct Settings {
     /// How many attempts may be under way at once on this node [default: 512]
     #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT", value_name = "COUNT")]
     pub max_in_flight: Option<usize>,
+
+    /// How many events per second an application may bring in on each node, unless it has
+    /// a quota of its own [default: no limit]
+    #[arg(long, env = "RINGBACK_QUOTA_EVENTS_PER_S", value_name = "EVENTS")]
+    pub quota_events_per_s: Option<f64>,
+
+    /// How many deliveries of an application may be pending, unless it has a quota of its
+    /// own [default: no limit]
+    #[arg(
+        long,
+        env = "RINGBACK_QUOTA_PENDING_DELIVERIES",
+        value_name = "DELIVERIES"
+    )]
+    pub quota_pending_deliveries: Option<u64>,
+
+    /// How many bytes of an application's events may be kept, unless it has a quota of its
+    /// own [default: no limit]
+    #[arg(long, env = "RINGBACK_QUOTA_STORED_BYTES", value_name = "BYTES")]
+    pub quota_stored_bytes: Option<u64>,
 }
 
 /// What a process does.
@@ -161,6 +181,11 @@ impl Settings {
             egress_allow_http: self.egress_allow_http.or(file.egress_allow_http),
             egress_dns: self.egress_dns.or(file.egress_dns),
             max_in_flight: self.max_in_flight.or(file.max_in_flight),
+            quota_events_per_s: self.quota_events_per_s.or(file.quota_events_per_s),
+            quota_pending_deliveries: self
+                .quota_pending_deliveries
+                .or(file.quota_pending_deliveries),
+            quota_stored_bytes: self.quota_stored_bytes.or(file.quota_stored_bytes),
         }
     }
 
@@ -176,6 +201,23 @@ impl Settings {
                 .map_err(anyhow::Error::msg)
                 .context("database_url"),
             None => Ok(DatabaseUrl::Sqlite("ringback.db".into())),
+        }
+    }
+
+    /// What applications may bring in that have no quotas of their own.
+    ///
+    /// # Errors
+    ///
+    /// If one is out of its range.
+    pub fn quotas(&self) -> anyhow::Result<Quotas> {
+        let quotas = Quotas {
+            events_per_s: self.quota_events_per_s,
+            pending_deliveries: self.quota_pending_deliveries,
+            stored_bytes: self.quota_stored_bytes,
+        };
+        match quotas.fault() {
+            Some((quota, fault)) => bail!("quota_{} {fault}", quota.as_str()),
+            None => Ok(quotas),
         }
     }
 
@@ -340,6 +382,23 @@ mod tests {
         let error = check("RINGBACK_LISTN").unwrap_err().to_string();
         assert!(
             error.ends_with("did you mean `RINGBACK_LISTEN`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_quota_that_is_out_of_its_range_is_refused() {
+        let settings = from_toml("quota_events_per_s = 0.5\nquota_stored_bytes = 7").unwrap();
+        let expected = Quotas {
+            events_per_s: Some(0.5),
+            pending_deliveries: None,
+            stored_bytes: Some(7),
+        };
+        assert_eq!(settings.quotas().unwrap(), expected);
+        let settings = from_toml("quota_pending_deliveries = 0").unwrap();
+        let error = settings.quotas().unwrap_err().to_string();
+        assert!(
+            error.starts_with("quota_pending_deliveries must be from 1 to"),
             "{error}"
         );
     }
