@@ -31,12 +31,16 @@ use tokio::sync::Notify;
 
 use self::ledger::{Demand, Figures, Ledger, Wanted};
 
-/// How often everything is read anew, and bytes are added.
+/// How often everything is read anew, and bytes are added,
 const EVERY: TimeDelta = TimeDelta::seconds(5);
+/// or after so many times as long as that took: it must not become a load of its own.
+const ROUND_REST: i32 = 4;
 /// How soon what is near its quota is read again,
 const SOONEST: TimeDelta = TimeDelta::milliseconds(200);
-/// or after so many times as long as the last reading took.
-const REST: i32 = 20;
+/// or after so many times as long as that took.
+const SOON_REST: i32 = 20;
+/// No reading is taken to have lasted longer.
+const LONGEST: TimeDelta = TimeDelta::seconds(15);
 /// When something may have been delivered.
 const PENDING_AGAIN: Duration = Duration::from_secs(5);
 /// Only the end of a day, or another quota, makes room.
@@ -250,17 +254,23 @@ async fn run(keeper: Weak<Inner>, clock: Clock, wake: Arc<Notify>) {
             return;
         };
         let began = clock.now();
-        if began < next {
-            inner.look_again().await;
-        } else {
+        let is_round = began >= next;
+        if is_round {
             inner.round().await;
-            next = began + EVERY;
+        } else {
+            inner.look_again().await;
         }
         drop(inner);
-        let took = clock.now() - began;
-        clock
-            .sleep_until(clock.now() + SOONEST.max(took * REST))
-            .await;
+        let now = clock.now();
+        // A clock that was set forward meanwhile says nothing of how long it took.
+        let took = (now - began).min(LONGEST);
+        let rest = if is_round {
+            next = now + EVERY.max(took * ROUND_REST);
+            SOONEST.max(took)
+        } else {
+            SOONEST.max(took * SOON_REST)
+        };
+        clock.sleep_until(next.min(now + rest)).await;
     }
 }
 
