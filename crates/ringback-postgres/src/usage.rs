@@ -7,13 +7,15 @@ use sqlx::PgPool;
 
 use crate::failure::failed;
 
+type Row = (i64, Option<f64>, Option<i64>, Option<i64>);
+
 /// See [`ringback_store::Usage::quotas`].
 pub(crate) async fn quotas(
     pool: &PgPool,
     apps: &[AppId],
 ) -> Result<Vec<(AppId, Quotas)>, StoreError> {
     let ids: Vec<i64> = apps.iter().map(|app| app.get()).collect();
-    let rows: Vec<(i64, Option<f64>, Option<i64>, Option<i64>)> = sqlx::query_as(
+    let rows: Vec<Row> = sqlx::query_as(
         r#"
         select id, quota_events_per_s, quota_pending_deliveries, quota_stored_bytes
         from ringback.apps

@@ -13,11 +13,13 @@ use crate::{
     writer::{Writer, commit},
 };
 
+type Row = (i64, Option<f64>, Option<i64>, Option<i64>);
+
 #[async_trait]
 impl Usage for SqliteStore {
     async fn quotas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Quotas)>, StoreError> {
         let ids: Vec<i64> = apps.iter().map(|app| app.get()).collect();
-        let rows: Vec<(i64, Option<f64>, Option<i64>, Option<i64>)> = sqlx::query_as(
+        let rows: Vec<Row> = sqlx::query_as(
             "select a.id, a.quota_events_per_s, a.quota_pending_deliveries, a.quota_stored_bytes \
              from json_each(?1) j cross join apps a on a.id = j.value \
              where a.deleted_at is null",
