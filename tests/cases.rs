@@ -35,6 +35,7 @@ mod signature;
 mod failures;
 mod gone;
 mod outcomes;
+mod pacing;
 mod schedule;
 mod tls;
 
@@ -42,10 +43,12 @@ mod cancel;
 mod deletion;
 mod pause;
 mod replay;
+mod retention;
 mod shutdown;
 
 mod batches;
 mod duplicates;
+mod filters;
 
 mod addresses;
 mod scopes;

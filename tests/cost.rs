@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringback_testkit::{
     databases::PrivatePostgres,
-    load::{self, Plan, Processes, Sink},
+    load::{self, Manner, Plan, Processes, Sink, ToldBy},
 };
 use sqlx::{Connection, PgConnection};
 
@@ -23,7 +23,7 @@ async fn a_delivery_costs_no_update_few_statements_and_little_of_the_log() {
     let cluster = PrivatePostgres::start();
     let mut observer = Observer::of(&cluster).await;
     let server = Server::spawn(&cluster.url(), &[]);
-    let sink = Sink::start(([127, 0, 0, 1], 0).into()).await;
+    let sink = Sink::start(([127, 0, 0, 1], 0).into(), Manner::Status(204)).await;
     let mut plan = Plan {
         server: server_address(&server.api),
         key: server.api.key().to_owned(),
@@ -33,6 +33,9 @@ async fn a_delivery_costs_no_update_few_statements_and_little_of_the_log() {
         connections: 256,
         subscriptions: 1,
         max_in_flight: 256,
+        timeout_s: 15,
+        others: 0,
+        told_by: ToldBy::Type,
         data_bytes: 1024,
         patience: Duration::from_secs(60),
         processes: Processes::default(),

@@ -41,6 +41,8 @@ async fn an_event_is_followed_from_the_application_to_the_replay(store: TestStor
         &url,
         "--events",
         "order.*",
+        "--filter",
+        r#"{"data.total":1.1}"#,
     ];
     let subscription = cli.json(&create).await;
     assert!(
@@ -55,6 +57,7 @@ async fn an_event_is_followed_from_the_application_to_the_replay(store: TestStor
         cli.json(&["subscriptions", "get", id]).await["event_types"],
         json!(["order.*"])
     );
+    assert_eq!(subscription["payload_filter"], json!({"data.total": 1.1}));
 
     let trigger = [
         "trigger",

@@ -92,7 +92,8 @@ impl<'a> Trial<'a> {
                 return Reply::status(204);
             }
             let refused = attempt == 1 && is_refused_once(delivery.event);
-            waiting.hold(Reply::status(if refused { 503 } else { 204 }))
+            // Not 503, which would ask for fewer at once: many are to be under way.
+            waiting.hold(Reply::status(if refused { 500 } else { 204 }))
         });
         Self {
             database_url,

@@ -1,6 +1,14 @@
 //! A service in this process, wired as the binary does, with a manual clock.
 
-use std::{fmt::Debug, future::Future, sync::Arc, time::Duration};
+use std::{
+    fmt::Debug,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use chrono::{DateTime, Utc};
 use ringback::{
@@ -111,14 +119,17 @@ impl Ringback {
     /// Moves the clock, and waits until the service has its lease again.
     pub(crate) async fn later(&self, time: Duration) {
         self.pass(time);
+        let looks = AtomicU32::new(1);
         eventually("the service is ready", async || {
             let answer = self.api.get("/readyz").await;
             if answer.status == 200 {
                 return Ok(());
             }
             // A heartbeat that was under way when the clock moved is out of date already:
-            // the next one needs its time.
-            self.pass(Duration::from_secs(1));
+            // the next one needs its time. Most were not, and tests count on the time.
+            if looks.fetch_add(1, Ordering::Relaxed).is_multiple_of(100) {
+                self.pass(Duration::from_secs(1));
+            }
             Err(answer.text)
         })
         .await;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use ringback_metrics::Metrics;
-use ringback_model::{AppId, Quotas, SubscriptionId, TargetPolicy};
+use ringback_model::{AppId, Quotas, Retention, SubscriptionId, TargetPolicy};
 use ringback_store::{Clock, HandOver, Hint, Membership, Store, Vault};
 
 use crate::{
@@ -33,8 +33,8 @@ pub struct ApiConfig {
     pub stop_timeout: Duration,
     /// How much each application may bring in that has no quotas of its own.
     pub quotas: Quotas,
-    /// For how many days events are kept, and count for those.
-    pub retention_days: u16,
+    /// How long events are kept, and count for those.
+    pub retention: Retention,
     /// What to count with, and to show at `/metrics`.
     pub metrics: Arc<Metrics>,
 }
@@ -48,7 +48,7 @@ impl Default for ApiConfig {
             header_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(15),
             quotas: Quotas::default(),
-            retention_days: 30,
+            retention: Retention::default(),
             metrics: Arc::default(),
         }
     }
@@ -87,7 +87,7 @@ impl Api {
             membership.clock().clone(),
             Arc::clone(&config.metrics),
             config.quotas,
-            config.retention_days,
+            config.retention,
         );
         let flusher = Flusher {
             accept: Arc::clone(&store) as _,
@@ -170,13 +170,13 @@ impl Api {
 
     /// Says everywhere that a subscription is not as it was.
     pub(crate) fn subscription_changed(&self, app: AppId, subscription: SubscriptionId) {
-        self.matching().forget(app);
+        self.matching().changed(app);
         self.store().hint(Hint::Subscription(subscription));
     }
 
     /// Says everywhere that an application and its subscriptions are gone.
     pub(crate) fn app_deleted(&self, app: AppId) {
-        self.matching().forget(app);
+        self.matching().changed(app);
         self.keys().forget_bound_to(app);
         self.store().hint(Hint::Everything);
     }

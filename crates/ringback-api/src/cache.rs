@@ -4,10 +4,20 @@ use std::{
     collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::timeout};
+
+/// No caller waits longer than this for a value: whoever publishes is turned away within
+/// three seconds when the database is away.
+const LONGEST: Duration = Duration::from_secs(2);
+
+/// A value could not be read in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the database took longer than two seconds")]
+pub(crate) struct Late;
 
 /// Values by key, each read once and kept for a while.
 pub(crate) struct Cache<K, V> {
@@ -33,15 +43,18 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     }
 
     /// The value of `key`; `read` runs only if it is not here.
-    pub(crate) async fn get_or_read<E>(
+    pub(crate) async fn get_or_read<E: From<Late>>(
         &self,
         key: &K,
         now: DateTime<Utc>,
         read: impl Future<Output = Result<V, E>>,
     ) -> Result<V, E> {
         let value = self.cell(key, now);
-        // A caller that goes away while it reads leaves the reading to the next.
-        value.get_or_try_init(|| read).await.cloned()
+        // A caller that goes away while it reads leaves the reading to the next. When it
+        // fails, those who waited for it try one after the other: so the time is counted
+        // from when each came, not from when its turn comes.
+        let found = timeout(LONGEST, value.get_or_try_init(|| read)).await;
+        found.map_err(|_| Late)?.cloned()
     }
 
     /// The value of `key`, if it is here and fresh.
@@ -64,6 +77,15 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
                 begun_at: now,
             },
         );
+    }
+
+    /// Shows what is here to `visit`.
+    pub(crate) fn visit(&self, visit: impl Fn(&V)) {
+        // What is being read right now may have been read before whatever this is for.
+        self.forget(|value| {
+            visit(value);
+            false
+        });
     }
 
     /// Forgets what `is_stale` holds for.
@@ -108,12 +130,21 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        convert::Infallible,
-        sync::atomic::{AtomicU32, Ordering},
-    };
+    use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Failed {
+        Read,
+        Late,
+    }
+
+    impl From<Late> for Failed {
+        fn from(Late: Late) -> Self {
+            Self::Late
+        }
+    }
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()
@@ -121,7 +152,7 @@ mod tests {
 
     /// Reads the number of the reading.
     async fn read(cache: &Cache<&str, u32>, reads: &AtomicU32, key: &'static str, now: i64) -> u32 {
-        let one = async { Ok::<_, Infallible>(reads.fetch_add(1, Ordering::Relaxed)) };
+        let one = async { Ok::<_, Failed>(reads.fetch_add(1, Ordering::Relaxed)) };
         cache.get_or_read(&key, at(now), one).await.unwrap()
     }
 
@@ -148,7 +179,7 @@ mod tests {
             tokio::spawn(async move {
                 let slowly = async {
                     tokio::task::yield_now().await;
-                    Ok::<_, Infallible>(reads.fetch_add(1, Ordering::Relaxed))
+                    Ok::<_, Failed>(reads.fetch_add(1, Ordering::Relaxed))
                 };
                 cache.get_or_read(&"a", at(0), slowly).await.unwrap()
             })
@@ -164,15 +195,42 @@ mod tests {
         let cache = Cache::new(2, TimeDelta::seconds(3));
         assert_eq!(
             cache
-                .get_or_read(&"a", at(0), async { Err::<u32, _>("no") })
+                .get_or_read(&"a", at(0), async { Err::<u32, _>(Failed::Read) })
                 .await,
-            Err("no")
+            Err(Failed::Read)
         );
         assert_eq!(
             cache
-                .get_or_read(&"a", at(0), async { Ok::<_, &str>(7) })
+                .get_or_read(&"a", at(0), async { Ok::<_, Failed>(7) })
                 .await,
             Ok(7)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_because_others_wait_too() {
+        let cache = Arc::new(Cache::<&str, u32>::new(2, TimeDelta::seconds(3)));
+        let began = tokio::time::Instant::now();
+        let ask = || {
+            let cache = Arc::clone(&cache);
+            tokio::spawn(async move {
+                let away = async {
+                    tokio::time::sleep(LONGEST * 3 / 4).await;
+                    Err::<u32, _>(Failed::Read)
+                };
+                cache.get_or_read(&"a", at(0), away).await
+            })
+        };
+        let asked: Vec<_> = (0..20).map(|_| ask()).collect();
+        let mut found = Vec::new();
+        for one in asked {
+            found.push(one.await.unwrap());
+        }
+        assert_eq!(began.elapsed(), LONGEST);
+        assert_eq!(found[0], Err(Failed::Read));
+        assert!(
+            found[1..].iter().all(|one| *one == Err(Failed::Late)),
+            "{found:?}"
         );
     }
 }

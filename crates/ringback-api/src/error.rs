@@ -7,6 +7,7 @@ use ringback_model::{Quota, Scope};
 use ringback_store::{OpenError, StoreError};
 
 use crate::{
+    cache::Late,
     problem::{Fault, Kind, Problem},
     quotas::Refusal,
 };
@@ -204,6 +205,12 @@ impl From<StoreError> for ApiError {
                 Self::Internal(Some(InternalCause::Store(error)))
             }
         }
+    }
+}
+
+impl From<Late> for ApiError {
+    fn from(late: Late) -> Self {
+        Self::Unavailable(Some(StoreError::unavailable(late)))
     }
 }
 

@@ -23,9 +23,9 @@ use std::{
     time::Duration,
 };
 
-use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use ringback_metrics::{Metrics, RefusedBecause, Statement};
-use ringback_model::{AppId, Quota, Quotas};
+use ringback_model::{AppId, Quota, Quotas, Retention};
 use ringback_store::{AcceptItem, AcceptOutcome, Clock, StoreError, Usage};
 use tokio::sync::Notify;
 
@@ -55,7 +55,7 @@ struct Inner {
     usage: Arc<dyn Usage>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    retention: Days,
+    retention: Retention,
     /// Whose turn it is to read what is not known.
     turn: tokio::sync::Mutex<()>,
     /// Something should be read before its time.
@@ -132,13 +132,13 @@ impl Keeper {
     /// Starts the task that reads and adds; it ends when the last handle is dropped.
     ///
     /// - `defaults`: for applications that have no quotas of their own.
-    /// - `retention_days`: how long events are kept.
+    /// - `retention`: how long events are kept.
     pub(crate) fn start(
         usage: Arc<dyn Usage>,
         clock: Clock,
         metrics: Arc<Metrics>,
         defaults: Quotas,
-        retention_days: u16,
+        retention: Retention,
     ) -> Self {
         let wake = Arc::new(Notify::new());
         let inner = Arc::new(Inner {
@@ -146,7 +146,7 @@ impl Keeper {
             usage,
             clock: clock.clone(),
             metrics,
-            retention: Days::new(retention_days.into()),
+            retention,
             turn: tokio::sync::Mutex::default(),
             wake: Arc::clone(&wake),
         });
@@ -348,8 +348,8 @@ impl Inner {
 
     /// The first day of which events are kept.
     fn kept_since(&self) -> NaiveDate {
-        let today = self.clock.now().date_naive();
-        today.checked_sub_days(self.retention).unwrap_or(today)
+        let first = self.retention.ended_before(self.clock.now());
+        first.time().date_naive()
     }
 
     async fn timed<T>(&self, statement: impl Future<Output = T>) -> T {

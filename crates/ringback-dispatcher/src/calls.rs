@@ -6,8 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ringback_metrics::{Metrics, Statement};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    Clock, DueRetry, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
-    StoreError, Ticket, Transit,
+    Clock, DueRetry, HealthChange, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload,
+    SendingState, Settlement, StoreError, Ticket, Transit,
 };
 use tokio::task::{JoinError, JoinSet};
 
@@ -53,8 +53,13 @@ pub(crate) enum Reply {
         due_at: DateTime<Utc>,
         done: Answer<()>,
     },
+    Recorded {
+        batch: Vec<HealthChange>,
+        done: Answer<()>,
+    },
     Disabled {
         subscription: SubscriptionId,
+        reason: &'static str,
         done: Answer<()>,
     },
     Taken {
@@ -142,7 +147,7 @@ impl Calls {
             let limit = u32::try_from(look.limit).unwrap_or(u32::MAX);
             // Beyond what is taken in, so that the first row there tells when to look again.
             let until = look.until + FAR;
-            let rows = outbox.due(&look.subscriptions, until, limit).await;
+            let rows = outbox.due_after(&look.subscriptions, until, limit).await;
             Reply::Looked { look, rows, begun }
         });
     }
@@ -194,13 +199,33 @@ impl Calls {
         });
     }
 
-    pub(crate) fn disable(&mut self, subscription: SubscriptionId, now: DateTime<Utc>) {
+    pub(crate) fn record(
+        &mut self,
+        lease: NodeLease,
+        batch: Vec<HealthChange>,
+        now: DateTime<Utc>,
+    ) {
+        let outbox = self.outbox();
+        self.spawn(Statement::RecordHealth, async move {
+            let done = outbox.record_health(&lease, &batch, now).await;
+            Reply::Recorded { batch, done }
+        });
+    }
+
+    pub(crate) fn disable(
+        &mut self,
+        subscription: SubscriptionId,
+        reason: &'static str,
+        now: DateTime<Utc>,
+    ) {
         let outbox = self.outbox();
         self.spawn(Statement::Disable, async move {
-            let done = outbox
-                .disable_subscription(subscription, "410 Gone", now)
-                .await;
-            Reply::Disabled { subscription, done }
+            let done = outbox.disable_subscription(subscription, reason, now).await;
+            Reply::Disabled {
+                subscription,
+                reason,
+                done,
+            }
         });
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::SubscriptionId;
+use ringback_model::{Failing, SubscriptionId};
 use ringback_store::{SendingState, StoreError};
 
 use crate::{
     Dispatcher,
+    schedule::Terms,
     send::Transport,
     sending::{Sending, Service},
 };
@@ -92,14 +93,16 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     fn take_state(&mut self, state: SendingState) {
+        let failing = state.failing;
         let sending = Sending::open(state, &self.vault, self.transport.policy());
         let Some((sending, before)) = self.subscriptions.loaded(sending) else {
             return;
         };
         report_fault(&sending, before.as_deref());
+        self.learn_health(&sending, before.as_deref(), failing);
         match sending.service {
             Service::Send => self.open(&sending, sending.max_in_flight),
-            Service::Hold => self.hold_all(sending.id),
+            Service::Hold => self.hold_all(sending.id, true),
             Service::Disabled | Service::Deleted => {
                 // Its rows were taken away in the same commit; what is left is read again.
                 if before.is_some_and(|before| before.service == Service::Send) {
@@ -107,6 +110,34 @@ impl<T: Transport> Dispatcher<T> {
                 }
                 self.open_unsent(&sending);
             }
+        }
+    }
+
+    /// Takes over how a subscription was elsewhere, and notices when its owner did
+    /// something about it.
+    fn learn_health(
+        &mut self,
+        sending: &Sending,
+        before: Option<&Sending>,
+        failing: Option<Failing>,
+    ) {
+        if matches!(sending.service, Service::Disabled | Service::Deleted) {
+            return self.health.forget(sending.id);
+        }
+        let enabled = before.is_some_and(|before| before.service == Service::Disabled);
+        if enabled {
+            self.health.forget(sending.id);
+        }
+        let anew = enabled || before.is_none();
+        self.health.loaded(sending.id, sending.lane, failing, anew);
+        let Some(before) = before else {
+            return;
+        };
+        let resumed = before.service != Service::Send && sending.service == Service::Send;
+        if before.host != sending.host {
+            self.schedule.forget(sending.id);
+        } else if resumed || before.version != sending.version {
+            self.schedule.give_another_chance(sending.id);
         }
     }
 
@@ -122,14 +153,29 @@ impl<T: Transport> Dispatcher<T> {
     }
 
     fn open(&mut self, sending: &Arc<Sending>, max_in_flight: usize) {
-        self.schedule
-            .open(sending.id, sending.lane, sending.app, max_in_flight);
-        self.retries.can_look(sending.id, self.clock.now());
+        let now = self.clock.now();
+        let terms = Terms {
+            app: sending.app,
+            max_in_flight,
+            rate_per_s: sending.rate_per_s,
+            host: sending.host.clone(),
+            sent_to: sending.service == Service::Send,
+        };
+        self.schedule.open(sending.id, sending.lane, terms, now);
+        if self.health.is_failing(sending.id) {
+            self.schedule.suspect(sending.id, sending.lane);
+        }
+        self.retries.can_look(sending.id, now);
     }
 
-    /// Sends nothing of a paused subscription: what is queued waits in the retries.
-    fn hold_all(&mut self, id: SubscriptionId) {
-        for row in self.schedule.close(id) {
+    /// Leaves what is in memory of a subscription to wait in the retries.
+    ///
+    /// - `paused`: and sends nothing any more.
+    pub(crate) fn hold_all(&mut self, id: SubscriptionId, paused: bool) {
+        if paused {
+            self.schedule.shut(id);
+        }
+        for row in self.schedule.clear(id) {
             self.cache.release(row.delivery.event);
             self.hold(row);
         }
@@ -154,8 +200,12 @@ impl<T: Transport> Dispatcher<T> {
         }
         let schedule = &self.schedule;
         for id in self.subscriptions.drop_idle(now, |id| schedule.is_idle(id)) {
-            self.schedule.drop_line(id);
+            self.schedule.shut(id);
         }
+        let is_needed = |id| self.subscriptions.contains(id);
+        self.schedule.drop_lines(now, is_needed);
+        self.health.drop_written(is_needed);
+        tracing::trace!(stats = ?self.schedule.stats(), "the schedule");
         self.known.shrink();
         self.cache.shrink();
     }

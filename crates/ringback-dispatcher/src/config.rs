@@ -9,6 +9,8 @@ use ringback_metrics::Metrics;
 pub struct DispatcherConfig {
     /// Attempts under way at once on this node, over all subscriptions.
     pub max_in_flight: usize,
+    /// Of them, to one host, over all its subscriptions.
+    pub max_in_flight_per_host: usize,
     /// Deliveries of one subscription in memory; more wait in the retries.
     pub queue_per_subscription: usize,
     /// Deliveries in memory; beyond it, the outbox is not read.
@@ -26,6 +28,7 @@ impl Default for DispatcherConfig {
     fn default() -> Self {
         Self {
             max_in_flight: 512,
+            max_in_flight_per_host: 256,
             queue_per_subscription: 100_000,
             queue_per_node: 1_000_000,
             payload_cache_bytes: 64 * 1024 * 1024,

@@ -12,12 +12,15 @@ use crate::{
     known::TakeIn,
     message::Message,
     reader::Page,
-    retries::{Look, Seen},
+    retries::{Look, MayLook, Seen},
     row::{Row, Stage},
     send::Transport,
     sending::Service,
     subscriptions::Standing,
 };
+
+/// Whose retry has failed so often is sent to a little at first, if nothing else is known.
+const OFTEN: u16 = 3;
 
 impl<T: Transport> Dispatcher<T> {
     /// Takes in an event that was accepted in this process.
@@ -83,9 +86,18 @@ impl<T: Transport> Dispatcher<T> {
                 self.take_due(due, look, seen, now);
             }
         }
-        for (_, subscription) in &look.subscriptions {
+        for (lane, subscription, after) in &look.subscriptions {
             let seen = seen.remove(subscription).unwrap_or_default();
             self.retries.looked(*subscription, look, seen, now);
+            if seen.rows < look.limit && !seen.refused && *after == DateTime::UNIX_EPOCH {
+                self.schedule.caught_up(*subscription);
+            }
+            if *after != DateTime::UNIX_EPOCH
+                && let Some(at) = self.schedule.wants_probe(*subscription)
+                && self.lanes.owns(*lane)
+            {
+                self.retries.expect(*subscription, *lane, at);
+            }
         }
     }
 
@@ -148,11 +160,11 @@ impl<T: Transport> Dispatcher<T> {
         if self.pace.looking || self.reader.is_held() {
             return;
         }
-        let room = self.config.queue_per_subscription / 2;
+        let most = self.config.queue_per_subscription;
         let (subscriptions, schedule) = (&mut self.subscriptions, &self.schedule);
         let may_look = |subscription, _| match subscriptions.standing(subscription, now) {
-            Standing::Unknown | Standing::Missing | Standing::Known(Service::Hold) => false,
-            Standing::Known(_) => schedule.queued_of(subscription) <= room,
+            Standing::Unknown | Standing::Missing | Standing::Known(Service::Hold) => MayLook::No,
+            Standing::Known(_) => schedule.may_look(subscription, most, now),
         };
         if let Some(look) = self.retries.next(now, may_look) {
             self.pace.looking = true;
@@ -184,6 +196,9 @@ impl<T: Transport> Dispatcher<T> {
         let taken = self.take_in(row);
         if taken == TakeIn::New {
             self.retries.hold(row.delivery.subscription);
+            if due.attempts_made >= due.round_start.saturating_add(OFTEN) {
+                self.schedule.suspect(row.delivery.subscription, row.lane);
+            }
             if due.due_at > now {
                 self.retries.ripen(row, due.due_at);
             } else {
@@ -214,15 +229,13 @@ impl<T: Transport> Dispatcher<T> {
     /// Queues a row that is in hand, or leaves it to wait in the retries.
     pub(crate) fn place(&mut self, row: Row) {
         let subscription = row.delivery.subscription;
-        let queued = self.schedule.queued_of(subscription);
-        let is_full = row.stage == Stage::OUTBOX && queued >= self.config.queue_per_subscription;
         match self.subscriptions.standing(subscription, self.clock.now()) {
             Standing::Missing => self.let_go(row),
             Standing::Known(Service::Hold) => self.hold(row),
-            Standing::Unknown | Standing::Known(_) if is_full => self.hold(row),
-            Standing::Known(Service::Send | Service::Deleted) => self.queue(row),
+            Standing::Known(Service::Send) => self.queue_if_room(row),
+            Standing::Known(Service::Deleted) => self.queue(row),
             Standing::Unknown => {
-                self.queue(row);
+                self.queue_if_room(row);
                 self.subscriptions.row_came(subscription);
             }
             // It should have none: perhaps it was enabled again.
@@ -235,25 +248,9 @@ impl<T: Transport> Dispatcher<T> {
         }
     }
 
-    fn queue(&mut self, row: Row) {
+    pub(crate) fn queue(&mut self, row: Row) {
         self.cache.wait_for(row.delivery.event);
-        self.schedule.push(row);
-    }
-
-    /// Leaves a row to wait in the retries: it cannot be sent soon.
-    pub(crate) fn hold(&mut self, row: Row) {
-        if row.stage == Stage::OUTBOX {
-            self.parking.push(OutboxKey {
-                lane: row.lane,
-                delivery: row.delivery,
-                // The row in the database knows.
-                order: None,
-            });
-        } else {
-            self.let_go(row);
-            self.retries
-                .expect(row.delivery.subscription, row.lane, self.clock.now());
-        }
+        self.schedule.push(row, self.clock.now());
     }
 
     /// Lets go of a row that was not sent. It comes back when it is read again.

@@ -20,7 +20,8 @@
 //! | take no row in twice | `intake.rs` | `known.rs`, `row.rs` |
 //! | follow changes of subscriptions | `changes.rs` | `subscriptions.rs`, `sending.rs` |
 //! | send, each in its turn | `serve.rs` | `schedule.rs`, `cache.rs`, `message.rs`, `send.rs` |
-//! | settle, or park what there is no room for | `results.rs` | `settle.rs` |
+//! | settle, and learn how the receiver is | `results.rs` | `settle.rs`, `schedule.rs`, `health.rs` |
+//! | park what cannot be sent soon; warn, disable | `aside.rs` | `schedule.rs`, `health.rs` |
 //!
 //! Retry or dead letter is decided by [`ringback_model::RetryPolicy`].
 
@@ -58,12 +59,15 @@ mod serve;
 
 mod results;
 
+mod aside;
+
 mod send;
 pub use send::Transport;
 
 mod alarm;
 mod cache;
 mod calls;
+mod health;
 mod known;
 mod lanes;
 mod message;
@@ -82,8 +86,10 @@ mod tests;
 
 use crate::{
     alarm::Alarm,
+    aside::Parking,
     cache::Cache,
     calls::{Calls, Database, Reply},
+    health::Health,
     known::Known,
     lanes::Lanes,
     pace::Pace,
@@ -127,9 +133,12 @@ pub struct Dispatcher<T = Egress> {
     wanting: Wanting,
     in_flight: HashMap<Id, InFlight>,
     settler: Settler,
-    parking: Vec<OutboxKey>,
-    /// Answered 410, and that attempt is settled.
-    to_disable: HashSet<SubscriptionId>,
+    parking: Parking,
+    health: Health,
+    /// They have failed for too long; the last attempt is not settled yet.
+    given_up: HashSet<SubscriptionId>,
+    /// Answered 410 or given up, and that attempt is settled; with the reason.
+    to_disable: HashMap<SubscriptionId, &'static str>,
     disabling: usize,
 
     // When to ask again.
@@ -195,13 +204,15 @@ impl<T: Transport> Dispatcher<T> {
             retries: Retries::default(),
             known: Known::default(),
             subscriptions: Subscriptions::default(),
-            schedule: Schedule::new(config.max_in_flight),
+            schedule: Schedule::new(config.max_in_flight, config.max_in_flight_per_host),
             cache: Cache::new(config.payload_cache_bytes),
             wanting: Wanting::default(),
             in_flight: HashMap::new(),
             settler: Settler::default(),
-            parking: Vec::new(),
-            to_disable: HashSet::new(),
+            parking: Parking::default(),
+            health: Health::default(),
+            given_up: HashSet::new(),
+            to_disable: HashMap::new(),
             disabling: 0,
             pace: Pace::new(now),
             stopping_at: None,
@@ -309,7 +320,12 @@ impl<T: Transport> Dispatcher<T> {
             Reply::Changed { at, found } => self.take_changed(at, found),
             Reply::Settled { batch, done } => self.take_settled(batch, done),
             Reply::Parked { keys, due_at, done } => self.take_parked(keys, due_at, done),
-            Reply::Disabled { subscription, done } => self.take_disabled(subscription, done),
+            Reply::Recorded { batch, done } => self.take_recorded(batch, done),
+            Reply::Disabled {
+                subscription,
+                reason,
+                done,
+            } => self.take_disabled(subscription, reason, done),
             Reply::Taken { lease, taken } => self.take_taken(lease, taken),
             Reply::Released { lanes, done } => self.take_released(&lanes, done),
         }
@@ -337,10 +353,13 @@ impl<T: Transport> Dispatcher<T> {
     fn turn(&mut self) {
         let now = self.clock.now();
         self.take_ripe(now);
+        self.schedule.wake(now);
         self.serve(now);
         self.fetch(now);
         self.settle(now);
+        self.hold_back(now);
         self.park(now);
+        self.record(now);
         self.disable(now);
         self.load(now);
         self.read(now);
@@ -372,7 +391,9 @@ impl<T: Transport> Dispatcher<T> {
                 .not_before(now.filter(|_| self.wanting.has_fetch())),
             pace.load
                 .not_before(now.filter(|_| self.subscriptions.has_load())),
+            self.schedule.next_at(),
             pace.park.not_before(now.filter(|_| self.can_park())),
+            pace.record.not_before(self.health.next_at()),
             pace.disable
                 .not_before(now.filter(|_| !self.to_disable.is_empty())),
             pace.lanes.not_before(self.lanes_move_at()),

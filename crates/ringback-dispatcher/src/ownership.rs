@@ -171,6 +171,11 @@ impl<T: Transport> Dispatcher<T> {
             self.reader.add(*lane);
             self.handed_over.owned.set(*lane, true);
         }
+        // Another node may have served them meanwhile, and written how they are.
+        let known = self
+            .subscriptions
+            .reload_lanes(|lane| lanes.contains(&lane));
+        self.health.unknown(known);
         if !lanes.is_empty() {
             self.calls.waiting(lanes.to_vec());
         }
@@ -198,11 +203,7 @@ impl<T: Transport> Dispatcher<T> {
             .for_each(|row| self.unqueue(row));
         let unripe = self.retries.unripe(|row| dropped(row.lane));
         unripe.into_iter().for_each(|row| self.let_go(row));
-        let parking: Vec<_> = self
-            .parking
-            .extract_if(.., |key| dropped(key.lane))
-            .collect();
-        for OutboxKey { lane, delivery, .. } in parking {
+        for OutboxKey { lane, delivery, .. } in self.parking.take_lanes(dropped) {
             self.let_go(Row {
                 delivery,
                 stage: Stage::OUTBOX,
@@ -210,6 +211,7 @@ impl<T: Transport> Dispatcher<T> {
             });
         }
         self.retries.drop_lanes(dropped);
+        self.health.drop_lanes(dropped);
         self.show_lanes();
     }
 }

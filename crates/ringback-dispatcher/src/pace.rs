@@ -35,6 +35,7 @@ pub(crate) struct Pace {
     pub(crate) fetch: Patience,
     pub(crate) settle: Patience,
     pub(crate) park: Patience,
+    pub(crate) record: Patience,
     pub(crate) disable: Patience,
     pub(crate) lanes: Patience,
 }
@@ -57,6 +58,7 @@ impl Pace {
             fetch: Patience::default(),
             settle: Patience::default(),
             park: Patience::default(),
+            record: Patience::default(),
             disable: Patience::default(),
             lanes: Patience::default(),
         }

@@ -10,7 +10,9 @@ use tokio::task::{Id, JoinError};
 
 use crate::{
     Dispatcher,
+    aside::GIVEN_UP,
     row::{Row, Stage},
+    schedule::Signal,
     send::{Attempt, Attempted, Transport},
     sending::Service,
     settle,
@@ -21,6 +23,7 @@ const PARK: usize = 2000;
 
 /// The one status that says more than that an attempt failed.
 const GONE: u16 = 410;
+const GONE_REASON: &str = "410 Gone";
 
 impl<T: Transport> Dispatcher<T> {
     /// Takes in what came of an attempt. One that panicked has failed; one that was cut
@@ -34,7 +37,6 @@ impl<T: Transport> Dispatcher<T> {
             return;
         };
         let row = in_flight.row;
-        self.schedule.done(row.delivery);
         match ended {
             Ok((_, attempted)) => self.settle_attempt(row, &in_flight.attempt, attempted),
             Err(error) if error.is_panic() => {
@@ -48,6 +50,7 @@ impl<T: Transport> Dispatcher<T> {
                 self.let_go(row);
             }
         }
+        self.schedule.done(row.delivery, self.clock.now());
     }
 
     fn settle_attempt(&mut self, row: Row, attempt: &Attempt, attempted: Attempted) {
@@ -72,10 +75,16 @@ impl<T: Transport> Dispatcher<T> {
             Duration::from_millis(record.total_ms.into()),
         );
         let subscription = row.delivery.subscription;
-        if outcome == Outcome::SubscriptionGone && self.subscriptions.disable(subscription) {
-            tracing::warn!(subscription.id = %subscription, "answered 410: disabling it");
-            self.schedule.shut(subscription);
-            self.drop_queue(subscription);
+        let signal = Signal::of(&record, outcome, ended_at);
+        let effect = self
+            .schedule
+            .attempted(subscription, &signal, rand::random());
+        self.heed(subscription, row.lane, effect);
+        let is_over = self.note_health(row, outcome, ended_at);
+        if outcome == Outcome::SubscriptionGone {
+            self.give_up(subscription, GONE_REASON);
+        } else if is_over && self.give_up(subscription, GIVEN_UP) {
+            self.given_up.insert(subscription);
         }
         let current = self.subscriptions.sending(subscription);
         let service = current.map_or(Service::Send, |(_, service)| service);
@@ -86,6 +95,7 @@ impl<T: Transport> Dispatcher<T> {
             policy,
             row.stage,
             ended_at,
+            self.schedule.blocked_until(subscription),
             rand::random(),
         );
         self.settler.push(Settlement {
@@ -97,6 +107,20 @@ impl<T: Transport> Dispatcher<T> {
             attempt: Some(record),
             next,
         });
+    }
+
+    /// Sends nothing more to a subscription, which is about to be disabled. `false` if it
+    /// was already.
+    fn give_up(&mut self, subscription: SubscriptionId, reason: &'static str) -> bool {
+        let disables = self.subscriptions.disable(subscription);
+        if disables {
+            tracing::warn!(subscription.id = %subscription, reason, "disabling it");
+            self.schedule.shut(subscription);
+            self.drop_queue(subscription);
+            self.schedule.forget(subscription);
+            self.health.forget(subscription);
+        }
+        disables
     }
 
     /// Writes results, in the name of the lease that is known last: what it does not own
@@ -154,7 +178,12 @@ impl<T: Transport> Dispatcher<T> {
                 .as_ref()
                 .and_then(|attempt| attempt.answer.as_ref());
             if answer.is_some_and(|answer| answer.status_code == GONE) {
-                self.to_disable.insert(settled.delivery.subscription);
+                self.to_disable
+                    .insert(settled.delivery.subscription, GONE_REASON);
+            }
+            if self.given_up.remove(&settled.delivery.subscription) {
+                self.to_disable
+                    .insert(settled.delivery.subscription, GIVEN_UP);
             }
         }
         let settled = batch.into_iter().map(|settled| settled.delivery).collect();
@@ -192,12 +221,13 @@ impl<T: Transport> Dispatcher<T> {
         let Some(lease) = self.lanes.lease() else {
             return;
         };
-        if self.can_park() && self.pace.park.is_over(now) {
+        if self.can_park()
+            && self.pace.park.is_over(now)
+            && let Some((due_at, keys)) = self.parking.next(PARK, now)
+        {
             self.pace.parking = true;
-            let count = self.parking.len().min(PARK);
-            let keys: Vec<OutboxKey> = self.parking.drain(..count).collect();
             keys.iter().for_each(|key| self.lanes.begin_work(key.lane));
-            self.calls.park(lease, keys, now);
+            self.calls.park(lease, keys, due_at);
         }
     }
 
@@ -221,7 +251,8 @@ impl<T: Transport> Dispatcher<T> {
             let (ours, others) = keys
                 .into_iter()
                 .partition::<Vec<_>, _>(|key| self.lanes.owns(key.lane));
-            self.parking.extend(ours);
+            ours.into_iter()
+                .for_each(|key| self.parking.push(key, Some(due_at)));
             for OutboxKey { lane, delivery, .. } in others {
                 self.let_go(Row {
                     delivery,
@@ -245,15 +276,16 @@ impl<T: Transport> Dispatcher<T> {
         if !self.pace.disable.is_over(now) {
             return;
         }
-        for subscription in self.to_disable.drain() {
+        for (subscription, reason) in self.to_disable.drain() {
             self.disabling += 1;
-            self.calls.disable(subscription, now);
+            self.calls.disable(subscription, reason, now);
         }
     }
 
     pub(crate) fn take_disabled(
         &mut self,
         subscription: SubscriptionId,
+        reason: &'static str,
         done: Result<(), StoreError>,
     ) {
         self.disabling -= 1;
@@ -267,7 +299,7 @@ impl<T: Transport> Dispatcher<T> {
                 self.pace
                     .disable
                     .failed("disable a subscription", &error, self.clock.now());
-                self.to_disable.insert(subscription);
+                self.to_disable.insert(subscription, reason);
             }
         }
     }

@@ -54,10 +54,25 @@ struct Wait {
     held: usize,
 }
 
+/// Whether a subscription is to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MayLook {
+    /// It is.
+    Now,
+    /// Only for what became due after this time: what is older is parked, and could not
+    /// be sent.
+    After(DateTime<Utc>),
+    /// Nothing could be sent before then.
+    NotBefore(DateTime<Utc>),
+    /// Not until [`Retries::can_look`].
+    No,
+}
+
 /// One statement's worth of looking.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
-    pub(crate) subscriptions: Vec<(Lane, SubscriptionId)>,
+    /// Each with the time that only what was due after it is wanted of.
+    pub(crate) subscriptions: Vec<(Lane, SubscriptionId, DateTime<Utc>)>,
     /// Rows per subscription.
     pub(crate) limit: usize,
     /// What is due by then is taken in; rows beyond only tell when to look again.
@@ -109,7 +124,7 @@ impl Retries {
     pub(crate) fn next(
         &mut self,
         now: DateTime<Utc>,
-        mut may_look: impl FnMut(SubscriptionId, Lane) -> bool,
+        mut may_look: impl FnMut(SubscriptionId, Lane) -> MayLook,
     ) -> Option<Look> {
         let mut look = Look {
             subscriptions: Vec::new(),
@@ -126,15 +141,27 @@ impl Retries {
                 continue;
             };
             wait.look_at = None;
-            wait.owed = wait.held > MANY / 2 || !may_look(subscription, wait.lane);
-            if wait.owed {
-                continue;
-            }
+            let lane = wait.lane;
+            let may_look = if wait.held > MANY / 2 {
+                MayLook::No
+            } else {
+                may_look(subscription, lane)
+            };
+            wait.owed = may_look == MayLook::No;
+            let after = match may_look {
+                MayLook::No => continue,
+                MayLook::NotBefore(at) if at > now + EARLY => {
+                    self.expect(subscription, lane, at);
+                    continue;
+                }
+                MayLook::Now | MayLook::NotBefore(_) => DateTime::UNIX_EPOCH,
+                MayLook::After(after) => after,
+            };
             if wait.full || wait.held > FEW / 2 {
                 (look.limit, most) = (MANY, BATCH_OF_MANY);
             }
             wait.looking = true;
-            look.subscriptions.push((wait.lane, subscription));
+            look.subscriptions.push((lane, subscription, after));
         }
         (!look.subscriptions.is_empty()).then_some(look)
     }
@@ -166,7 +193,7 @@ impl Retries {
 
     /// A look failed: it is repeated.
     pub(crate) fn failed(&mut self, look: &Look, now: DateTime<Utc>) {
-        for (lane, subscription) in &look.subscriptions {
+        for (lane, subscription, _) in &look.subscriptions {
             if let Some(wait) = self.waits.get_mut(subscription) {
                 wait.looking = false;
                 self.expect(*subscription, *lane, now);
@@ -284,11 +311,11 @@ mod tests {
     }
 
     fn look(retries: &mut Retries, ms: i64) -> Option<(Vec<i64>, usize)> {
-        let look = retries.next(after(ms), |_, _| true)?;
+        let look = retries.next(after(ms), |_, _| MayLook::Now)?;
         Some((
             look.subscriptions
                 .iter()
-                .map(|(_, sub)| sub.get())
+                .map(|(_, sub, _)| sub.get())
                 .collect(),
             look.limit,
         ))
@@ -296,7 +323,7 @@ mod tests {
 
     /// Looks at subscription 1, which brings `seen`.
     fn looked(retries: &mut Retries, ms: i64, seen: Seen) {
-        let look = retries.next(after(ms), |_, _| true).unwrap();
+        let look = retries.next(after(ms), |_, _| MayLook::Now).unwrap();
         (0..seen.taken).for_each(|_| retries.hold(sub(1)));
         retries.looked(sub(1), &look, seen, after(ms));
     }
@@ -395,19 +422,42 @@ mod tests {
     fn who_cannot_be_served_is_not_looked_at_until_it_can() {
         let mut retries = Retries::default();
         retries.expect(sub(1), LANE, start());
-        assert_eq!(retries.next(start(), |_, _| false), None);
+        assert_eq!(retries.next(start(), |_, _| MayLook::No), None);
         assert_eq!(retries.look_at(), None);
         retries.can_look(sub(1), after(70));
         assert_eq!(look(&mut retries, 70), Some((vec![1], FEW)));
     }
 
     #[test]
+    fn who_cannot_be_served_before_a_time_is_looked_at_then() {
+        let mut retries = Retries::default();
+        retries.expect(sub(1), LANE, start());
+        let blocked = |_, _| MayLook::NotBefore(after(90_000));
+        assert_eq!(retries.next(start(), blocked), None);
+        assert_eq!(retries.look_at(), Some(after(89_900)));
+        // What is due before, or found again, makes it no earlier.
+        retries.expect(sub(1), LANE, after(500));
+        assert_eq!(retries.next(after(500), blocked), None);
+        assert_eq!(retries.look_at(), Some(after(89_900)));
+        let look = retries.next(after(89_900), blocked).unwrap();
+        assert_eq!(look.subscriptions, [(LANE, sub(1), DateTime::UNIX_EPOCH)]);
+    }
+
+    #[test]
+    fn what_is_parked_can_be_left_out() {
+        let mut retries = Retries::default();
+        retries.expect(sub(1), LANE, after(500));
+        let look = retries.next(after(500), |_, _| MayLook::After(start()));
+        assert_eq!(look.unwrap().subscriptions, [(LANE, sub(1), start())]);
+    }
+
+    #[test]
     fn a_look_that_failed_is_repeated() {
         let mut retries = Retries::default();
         retries.expect(sub(1), LANE, start());
-        let failed = retries.next(start(), |_, _| true).unwrap();
+        let failed = retries.next(start(), |_, _| MayLook::Now).unwrap();
         retries.failed(&failed, start());
-        assert_eq!(retries.next(start(), |_, _| true), Some(failed));
+        assert_eq!(retries.next(start(), |_, _| MayLook::Now), Some(failed));
     }
 
     #[test]

@@ -39,6 +39,11 @@ impl Stage {
         }
     }
 
+    /// No attempt was ever made.
+    pub(crate) const fn is_first_attempt(self) -> bool {
+        self.attempts_made() == 0
+    }
+
     /// The row, as the store names it.
     pub(crate) const fn source(self) -> Source {
         if self.0 == 0 {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use http::{HeaderName, HeaderValue};
 use ringback_model::{
-    AppId, AttemptError, CustomHeaders, InvalidTarget, Lane, RetryPolicy, SubscriptionId,
+    AppId, AttemptError, CustomHeaders, Host, InvalidTarget, Lane, RetryPolicy, SubscriptionId,
     SubscriptionStatus, Target, TargetPolicy,
 };
 use ringback_signature::SigningSecret;
@@ -22,6 +22,10 @@ pub(crate) struct Sending {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
     pub(crate) max_in_flight: usize,
+    /// Attempts per second, if that is limited.
+    pub(crate) rate_per_s: Option<f64>,
+    /// Whom it is sent to, as far as others may be sent to the same.
+    pub(crate) host: Option<Arc<str>>,
     /// What an attempt needs, or why every attempt fails without connecting.
     pub(crate) endpoint: Result<Endpoint, Fault>,
 }
@@ -83,6 +87,7 @@ impl Fault {
 impl Sending {
     /// Opens what the store has of a subscription.
     pub(crate) fn open(state: SendingState, vault: &Vault, policy: &TargetPolicy) -> Self {
+        let endpoint = Endpoint::open(&state, vault, policy);
         Self {
             id: state.id,
             app: state.app,
@@ -93,7 +98,9 @@ impl Sending {
             retry: RetryPolicy::try_from(&state.retry).unwrap_or_default(),
             timeout: Duration::from_millis(state.timeout_ms.into()),
             max_in_flight: usize::from(state.max_in_flight).max(1),
-            endpoint: Endpoint::open(&state, vault, policy),
+            rate_per_s: state.rate_per_s.filter(|per_s| *per_s > 0.0),
+            host: endpoint.as_ref().ok().map(Endpoint::host),
+            endpoint,
         }
     }
 }
@@ -119,6 +126,14 @@ impl Endpoint {
                 .map(|(_, expires_at)| *expires_at)
                 .collect(),
         })
+    }
+
+    fn host(&self) -> Arc<str> {
+        match self.target.host() {
+            Host::Name(name) => name.as_str().into(),
+            Host::V4(address) => address.to_string().into(),
+            Host::V6(address) => address.to_string().into(),
+        }
     }
 
     /// Calls `sign` with the secrets that are live at `now`, newest first.
@@ -209,6 +224,7 @@ pub(crate) mod tests {
                 vault.seal("secret:sub_0000000000007", SECRET.as_bytes()),
                 None,
             )],
+            failing: None,
         }
     }
 

@@ -47,15 +47,15 @@ impl Wanting {
 impl<T: Transport> Dispatcher<T> {
     /// Serves whose turn it is, as long as something may be sent.
     pub(crate) fn serve(&mut self, now: DateTime<Utc>) {
-        let room = self.config.queue_per_subscription / 2;
+        let most = self.config.queue_per_subscription;
         while self.may_act() && self.settler.unsettled() <= Settler::MOST {
-            let Some(row) = self.schedule.next() else {
+            let Some(row) = self.schedule.next(now) else {
                 break;
             };
             self.begin(row, now);
             // What had to be left in the retries can come in.
             let subscription = row.delivery.subscription;
-            if self.schedule.queued_of(subscription) <= room {
+            if self.schedule.has_room(subscription, most) {
                 self.retries.can_look(subscription, now);
             }
         }
@@ -67,14 +67,14 @@ impl<T: Transport> Dispatcher<T> {
         };
         let Some((sending, service)) = self.subscriptions.sending(row.delivery.subscription) else {
             // Only what is loaded has a turn; should it not be, the row is read again.
-            self.schedule.done(row.delivery);
+            self.schedule.done(row.delivery, now);
             return self.unqueue(row);
         };
         self.cache.release(row.delivery.event);
         let unsent = match service {
             Service::Send => return self.send(row, message, sending, now),
             Service::Hold => {
-                self.schedule.done(row.delivery);
+                self.schedule.done(row.delivery, now);
                 return self.hold(row);
             }
             Service::Disabled => Next::Dead(DeadReason::SubscriptionDisabled),
@@ -114,7 +114,7 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Settles a delivery that no attempt is made for.
     fn settle_unsent(&mut self, row: Row, sending: &Sending, event_type: EventType, next: Next) {
-        self.schedule.done(row.delivery);
+        self.schedule.done(row.delivery, self.clock.now());
         self.lanes.begin_work(row.lane);
         self.settler.push(Settlement {
             lane: row.lane,
@@ -150,7 +150,7 @@ impl<T: Transport> Dispatcher<T> {
     pub(crate) fn unwant(&mut self, delivery: DeliveryId) -> Option<Row> {
         let rows = self.wanting.rows.get_mut(&delivery.event)?;
         let at = rows.iter().position(|row| row.delivery == delivery)?;
-        self.schedule.done(delivery);
+        self.schedule.done(delivery, self.clock.now());
         Some(rows.swap_remove(at))
     }
 
@@ -204,9 +204,9 @@ impl<T: Transport> Dispatcher<T> {
             .sending(subscription)
             .map(|(_, service)| service);
         if self.lanes.owns(row.lane) && service.is_some_and(|service| service != Service::Hold) {
-            return self.schedule.put_back(row);
+            return self.schedule.put_back(row, self.clock.now());
         }
-        self.schedule.done(row.delivery);
+        self.schedule.done(row.delivery, self.clock.now());
         self.cache.release(row.delivery.event);
         if self.lanes.owns(row.lane) {
             self.place(row);
@@ -221,7 +221,7 @@ impl<T: Transport> Dispatcher<T> {
         // What type it was went with the event.
         let event_type = "unknown".parse::<EventType>();
         let (Some((sending, _)), Ok(event_type)) = (sending, event_type) else {
-            self.schedule.done(row.delivery);
+            self.schedule.done(row.delivery, self.clock.now());
             return self.unqueue(row);
         };
         tracing::warn!(delivery.id = %row.delivery, "its event is not kept any more");

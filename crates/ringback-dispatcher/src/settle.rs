@@ -23,6 +23,7 @@ const AT_ONCE: usize = 2;
 /// Where a delivery goes after an attempt.
 ///
 /// - `stage`: the row that it came from.
+/// - `not_before`: what the receiver asked for; it never makes a wait shorter.
 /// - `random`: evenly spread over 0 to 1.
 pub(crate) fn next(
     outcome: Outcome,
@@ -30,6 +31,7 @@ pub(crate) fn next(
     policy: &RetryPolicy,
     stage: Stage,
     ended_at: DateTime<Utc>,
+    not_before: Option<DateTime<Utc>>,
     random: f64,
 ) -> Next {
     match (outcome, service) {
@@ -42,9 +44,12 @@ pub(crate) fn next(
     }
     let made_in_round = (stage.attempts_made() + 1).saturating_sub(stage.round_start());
     match policy.next_delay(made_in_round) {
-        Some(delay) => Next::Retry {
-            due_at: whole_ms(ended_at + with_jitter(delay, random)),
-        },
+        Some(delay) => {
+            let due_at = ended_at + with_jitter(delay, random);
+            Next::Retry {
+                due_at: whole_ms(not_before.map_or(due_at, |time| time.max(due_at))),
+            }
+        }
         None => Next::Dead(DeadReason::OutOfAttempts),
     }
 }
@@ -237,7 +242,7 @@ mod tests {
             (failed, Service::Send, Stage::retries(11, 6), spent),
         ];
         for (outcome, service, stage, expected) in cases {
-            let next = next(outcome, service, &fast, stage, now(), 0.0);
+            let next = next(outcome, service, &fast, stage, now(), None, 0.0);
             assert_eq!(next, expected, "{outcome:?} {service:?} {stage:?}");
         }
     }
@@ -254,11 +259,29 @@ mod tests {
                 &policy,
                 Stage::OUTBOX,
                 ended_at,
+                None,
                 random,
             );
             let due_at = now() + Duration::from_millis(5000 + late_ms);
             assert_eq!(next, Next::Retry { due_at });
         }
+    }
+
+    #[test]
+    fn a_receiver_can_ask_for_a_longer_wait_but_not_for_a_shorter_one() {
+        let policy = RetryPolicy::default();
+        let failed = Outcome::Failed(AttemptError::HttpStatus);
+        let stage = Stage::OUTBOX;
+        for (asked_s, due_s) in [(-60, 5), (3, 5), (5, 5), (7, 7), (86_400, 86_400)] {
+            let asked = Some(now() + TimeDelta::seconds(asked_s));
+            let next = next(failed, Service::Send, &policy, stage, now(), asked, 0.0);
+            let due_at = now() + TimeDelta::seconds(due_s);
+            assert_eq!(next, Next::Retry { due_at }, "{asked_s}");
+        }
+        let spent = Stage::retries(9, 0);
+        let asked = Some(now() + TimeDelta::seconds(60));
+        let next = next(failed, Service::Send, &policy, spent, now(), asked, 0.0);
+        assert_eq!(next, Next::Dead(DeadReason::OutOfAttempts));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::SubscriptionId;
+use ringback_model::{Lane, SubscriptionId};
 
 use crate::sending::{Sending, Service};
 
@@ -104,6 +104,27 @@ impl Subscriptions {
     /// Anything may have changed.
     pub(crate) fn all_changed(&mut self) {
         self.to_load.extend(self.entries.keys());
+    }
+
+    /// Loads anew what is cached of lanes; answers which those are.
+    pub(crate) fn reload_lanes(&mut self, of: impl Fn(Lane) -> bool) -> Vec<SubscriptionId> {
+        let in_lanes = |(_, entry): &(&SubscriptionId, &Entry)| match &entry.state {
+            State::Loaded(sending) => of(sending.lane),
+            State::Unknown | State::Missing => false,
+        };
+        let ids: Vec<_> = self
+            .entries
+            .iter()
+            .filter(in_lanes)
+            .map(|(id, _)| *id)
+            .collect();
+        self.to_load.extend(&ids);
+        ids
+    }
+
+    /// Whether it is cached.
+    pub(crate) fn contains(&self, id: SubscriptionId) -> bool {
+        self.entries.contains_key(&id)
     }
 
     /// What to load now, if anything; one load at a time.

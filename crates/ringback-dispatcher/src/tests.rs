@@ -4,6 +4,7 @@ mod changing;
 mod limits;
 mod nodes;
 mod once;
+mod pacing;
 mod retrying;
 mod sending;
 mod stopping;
@@ -14,7 +15,7 @@ mod store;
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use ringback_model::{
     AttemptError, DeadReason, DeliveryId, DeliveryStatus, EventId, Lane, SubscriptionId,
     SubscriptionStatus,

@@ -39,6 +39,8 @@ pub enum Statement {
     Settle,
     /// Move what cannot be sent soon.
     Park,
+    /// Write which subscriptions fail.
+    RecordHealth,
     /// Disable a subscription.
     Disable,
     /// Take lanes.
@@ -52,7 +54,7 @@ pub enum Statement {
 }
 
 impl Statement {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -62,6 +64,7 @@ impl Statement {
         Self::ChangedSince,
         Self::Settle,
         Self::Park,
+        Self::RecordHealth,
         Self::Disable,
         Self::Take,
         Self::Release,
@@ -80,6 +83,7 @@ impl Statement {
             Self::ChangedSince => "changed_since",
             Self::Settle => "settle",
             Self::Park => "park",
+            Self::RecordHealth => "record_health",
             Self::Disable => "disable",
             Self::Take => "take",
             Self::Release => "release",

@@ -25,6 +25,29 @@ impl EventType {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one that Ringback itself emits: its first part is `ringback`.
+    ///
+    /// Producers cannot emit those, and only patterns that begin with `ringback` match
+    /// them.
+    ///
+    /// ```
+    /// # use ringback_model::EventType;
+    /// let cases = [
+    ///     ("ringback.subscription.disabled", true),
+    ///     ("ringback", true),
+    ///     ("ringbacks.sold", false),
+    ///     ("order.ringback", false),
+    ///     ("Ringback.sold", false),
+    /// ];
+    /// for (text, is_system) in cases {
+    ///     assert_eq!(text.parse::<EventType>()?.is_system(), is_system, "{text}");
+    /// }
+    /// # Ok::<(), ringback_model::InvalidEventType>(())
+    /// ```
+    pub fn is_system(&self) -> bool {
+        self.0.split('.').next() == Some("ringback")
+    }
 }
 
 impl fmt::Display for EventType {
@@ -75,6 +98,11 @@ impl From<EventType> for String {
 ///     ("order.*", "order", false),
 ///     ("order.*", "orders.paid", false),
 ///     ("*", "anything.at.all", true),
+///     ("*", "ringback.delivery.dead", false), // system events have to be asked for
+///     ("ringback.*", "ringback.delivery.dead", true),
+///     ("ringback.delivery.*", "ringback.delivery.dead", true),
+///     ("ringback.delivery.dead", "ringback.delivery.dead", true),
+///     ("ringback.subscription.*", "ringback.delivery.dead", false),
 /// ];
 /// for (pattern, event_type, matches) in cases {
 ///     let pattern: EventTypePattern = pattern.parse()?;
@@ -85,7 +113,7 @@ impl From<EventType> for String {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum EventTypePattern {
-    /// `*`: every type.
+    /// `*`: every type but those of system events.
     Any,
     /// `order.*`: every type below `order`; held with its final dot.
     Below(String),
@@ -102,7 +130,7 @@ impl EventTypePattern {
     /// Whether a subscription with this pattern wants events of `event_type`.
     pub fn matches(&self, event_type: &EventType) -> bool {
         match self {
-            Self::Any => true,
+            Self::Any => !event_type.is_system(),
             Self::Below(prefix) => event_type.0.starts_with(prefix.as_str()),
             Self::Exactly(wanted) => wanted == event_type,
         }

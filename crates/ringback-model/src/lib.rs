@@ -24,14 +24,28 @@ pub use event_type::{EventType, EventTypePattern, InvalidEventType, InvalidPatte
 mod body;
 pub use body::{InvalidData, MAX_DATA_BYTES, check_data, delivery_body};
 
+mod payload_filter;
+pub use payload_filter::{
+    EventFields, FilterPath, FilterProblem, FilterValue, InvalidFilter, PayloadFilter,
+};
+
 mod retry;
 pub use retry::{InvalidRetryPolicy, RetryPolicy, RetryPreset, RetrySpec, with_jitter};
+
+mod retry_after;
+pub use retry_after::retry_after;
 
 mod ordering;
 pub use ordering::{OrderKey, Ordering};
 
+mod retention;
+pub use retention::{InvalidRetention, Retention};
+
 mod delivery;
 pub use delivery::{AttemptError, DeadReason, DeliveryStatus, Outcome, SubscriptionStatus};
+
+mod health;
+pub use health::{Failing, HealthStep};
 
 mod address;
 pub use address::{AddressPolicy, Reason, Verdict};

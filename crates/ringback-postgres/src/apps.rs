@@ -2,14 +2,12 @@
 
 use chrono::{DateTime, Utc};
 use ringback_model::{AppId, Slug, SubscriptionId};
-use ringback_store::{
-    App, AppChange, AppRef, AppRoutes, Changed, CreatedApp, NewApp, Route, StoreError, Within,
-};
+use ringback_store::{App, AppChange, AppRef, Changed, CreatedApp, NewApp, StoreError, Within};
 use sqlx::PgPool;
 
 use crate::{
     failure::{failed, is_taken},
-    rows::{app_of, from_json, lane, ordering_of, to_json},
+    rows::{app_of, from_json, to_json},
     subscriptions,
     transaction::{Tx, transact},
     usage::{column_of, quotas_of},
@@ -150,54 +148,6 @@ pub(crate) async fn delete(
     transact(pool, move |tx| delete_in(tx, app, now)).await
 }
 
-/// See [`ringback_store::Accept::routes`].
-pub(crate) async fn routes(pool: &PgPool, app: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
-    // One statement: version and subscriptions must be of one moment.
-    let rows: Vec<RouteRow> = match app {
-        AppRef::Id(id) => sqlx::query_as(
-            r#"
-            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types,
-                v.ordering
-            from ringback.apps a
-            left join ringback.subscriptions s on s.app_id = a.id
-                and s.deleted_at is null and s.kind = 'standard' and s.status in (0, 1)
-            left join ringback.subscription_versions v
-                on v.subscription_id = s.id and v.version = s.version
-            where a.id = $1 and a.deleted_at is null
-            "#,
-        )
-        .bind(id.get()),
-        AppRef::Slug(slug) => sqlx::query_as(
-            r#"
-            select a.id, a.version, s.id, s.lane, s.status = 1, v.event_types,
-                v.ordering
-            from ringback.apps a
-            left join ringback.subscriptions s on s.app_id = a.id
-                and s.deleted_at is null and s.kind = 'standard' and s.status in (0, 1)
-            left join ringback.subscription_versions v
-                on v.subscription_id = s.id and v.version = s.version
-            where a.slug = $1 and a.deleted_at is null
-            "#,
-        )
-        .bind(slug.as_str()),
-    }
-    .fetch_all(pool)
-    .await
-    .map_err(failed)?;
-    let Some(&(app, version, ..)) = rows.first() else {
-        return Ok(None);
-    };
-    let routes = rows
-        .into_iter()
-        .filter_map(route)
-        .collect::<Result<_, _>>()?;
-    Ok(Some(AppRoutes {
-        app: AppId::new(app),
-        version,
-        routes,
-    }))
-}
-
 type Row = (
     i64,
     String,
@@ -209,15 +159,6 @@ type Row = (
     Option<f64>,
     Option<i64>,
     Option<i64>,
-);
-type RouteRow = (
-    i64,
-    i64,
-    Option<i64>,
-    Option<i16>,
-    Option<bool>,
-    Option<String>,
-    Option<i16>,
 );
 
 fn read(row: Row) -> Result<App, StoreError> {
@@ -236,23 +177,6 @@ fn read(row: Row) -> Result<App, StoreError> {
         created_at,
         updated_at,
     })
-}
-
-/// `None` for an application without subscriptions, which is a row without one.
-fn route(row: RouteRow) -> Option<Result<Route, StoreError>> {
-    let (_, _, Some(id), Some(number), Some(held), Some(types), Some(ordering)) = row else {
-        return None;
-    };
-    let route = || {
-        Ok(Route {
-            subscription: SubscriptionId::new(id),
-            lane: lane(number),
-            event_types: from_json("subscription_versions", "event_types", &types)?,
-            ordering: ordering_of(ordering)?,
-            held,
-        })
-    };
-    Some(route())
 }
 
 async fn delete_in(mut tx: Tx, app: AppId, now: DateTime<Utc>) -> Result<bool, StoreError> {

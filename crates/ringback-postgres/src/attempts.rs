@@ -47,6 +47,11 @@ async fn records(pool: &PgPool, id: DeliveryId) -> Result<Vec<AttemptRecord>, St
         union all
         select record from ringback.deliveries
         where event_id = $1 and subscription_id = $2 and record is not null
+        union all
+        select record from ringback.kept_attempts where event_id = $1 and subscription_id = $2
+        union all
+        select record from ringback.kept_deliveries
+        where event_id = $1 and subscription_id = $2 and record is not null
         "#,
     )
     .bind(id.event.get())

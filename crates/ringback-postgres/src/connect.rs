@@ -4,6 +4,7 @@
 use std::{str::FromStr, time::Duration};
 
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder, backoff::Backoff};
+use ringback_model::Retention;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -21,6 +22,8 @@ pub struct PostgresOptions {
     pub max_connections: u32,
     /// How long to go on trying when the server cannot be reached at first.
     pub connect_timeout: Duration,
+    /// How long days are kept.
+    pub retention: Retention,
 }
 
 impl Default for PostgresOptions {
@@ -31,6 +34,7 @@ impl Default for PostgresOptions {
             url: "postgres://".to_owned(),
             max_connections: 8,
             connect_timeout: Duration::from_secs(30),
+            retention: Retention::default(),
         }
     }
 }
@@ -41,6 +45,7 @@ impl std::fmt::Debug for PostgresOptions {
         f.debug_struct("PostgresOptions")
             .field("max_connections", &self.max_connections)
             .field("connect_timeout", &self.connect_timeout)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
@@ -136,7 +141,7 @@ pub(crate) fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
         .max_connections(max_connections)
         .max_lifetime(None)
         .idle_timeout(Duration::from_secs(300))
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(Duration::from_secs(3))
         // It would cost a round trip each time; only what has rested may be dead unseen.
         .test_before_acquire(false)
         .before_acquire(|connection, history| {

@@ -29,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) subscription_deleted: bool,
     /// What it sends is still kept.
     pub(crate) event_kept: bool,
+    /// Its day has ended: what is settled of it lies in `kept_deliveries`.
+    pub(crate) day_ended: bool,
 }
 
 /// Finds one delivery. A live row outranks a settled one.
@@ -54,7 +56,9 @@ const FIND: &str = r#"
         d.attempts, d.due_at, d.last_code, d.last_error, d.dead_reason, d.settled_at,
         d.place, d.round_start, s.status as subscription_status,
         s.deleted_at is not null as subscription_deleted,
-        exists (select from ringback.events where id = $1) as event_kept
+        exists (select from ringback.events where id = $1)
+            or exists (select from ringback.kept_events where id = $1) as event_kept,
+        $1 < (select event_id from ringback.ended where one) as day_ended
     from (
         select 0 as place, o.event_id, o.subscription_id, e.app_id, e.type_id,
             0::int2 as status, 0::int2 as attempts, null::timestamptz as due_at,
@@ -72,6 +76,13 @@ const FIND: &str = r#"
         select 2, event_id, subscription_id, app_id, type_id, status, attempts, null,
             last_code, last_error, dead_reason, settled_at, 0::int2
         from ringback.deliveries
+        where event_id = $1 and subscription_id = $2
+            -- Of an ended day, what is not dropped yet does not count.
+            and event_id >= (select event_id from ringback.ended where one)
+        union all
+        select 3, event_id, subscription_id, app_id, type_id, status, attempts, null,
+            last_code, last_error, dead_reason, settled_at, 0::int2
+        from ringback.kept_deliveries
         where event_id = $1 and subscription_id = $2
     ) d
     join ringback.subscriptions s on s.id = d.subscription_id
@@ -142,5 +153,6 @@ fn read_found(row: &PgRow) -> Result<Found, StoreError> {
         subscription_status: SubscriptionStatus::from_code(status).ok_or(corrupt)?,
         subscription_deleted: row.try_get("subscription_deleted").map_err(failed)?,
         event_kept: row.try_get("event_kept").map_err(failed)?,
+        day_ended: row.try_get("day_ended").map_err(failed)?,
     })
 }

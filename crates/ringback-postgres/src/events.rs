@@ -1,5 +1,7 @@
 //! Events as they were accepted.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{AppId, EventId};
@@ -10,6 +12,7 @@ use crate::{
     bounds::first_at,
     event_types,
     failure::failed,
+    kept::{first_of_days, in_kept},
     labels,
     rows::{app_of, from_json},
     transaction::{Tx, snapshot},
@@ -24,21 +27,39 @@ pub(crate) async fn one(
     id: EventId,
     within: Within,
 ) -> Result<Option<Event>, StoreError> {
-    let row: Option<Row> = sqlx::query_as(
-        r#"
-        select e.id, e.external_id, e.app_id, t.name, e.data, e.labels, e.ordering_key,
-            e.deliver_at
-        from ringback.events e join ringback.event_types t on t.id = e.type_id
-        where e.id = $1 and ($2::int8 is null or e.app_id = $2)
-        "#,
-    )
-    .bind(id.get())
-    .bind(app_of(within))
-    .fetch_optional(pool)
-    .await
-    .map_err(failed)?;
-    row.map(read).transpose()
+    for sql in [OF_DAY, KEPT] {
+        let row: Option<Row> = sqlx::query_as(sql)
+            .bind(id.get())
+            .bind(app_of(within))
+            .fetch_optional(pool)
+            .await
+            .map_err(failed)?;
+        if let Some(row) = row {
+            return read(row).map(Some);
+        }
+    }
+    Ok(None)
 }
+
+macro_rules! one {
+    ($table:literal, $condition:literal) => {
+        concat!(
+            "select e.id, e.external_id, e.app_id, t.name, e.data, e.labels, e.ordering_key, \
+             e.deliver_at from ",
+            $table,
+            " e join ringback.event_types t on t.id = e.type_id \
+             where e.id = $1 and ($2::int8 is null or e.app_id = $2) and ",
+            $condition
+        )
+    };
+}
+
+/// Of an ended day, what is not dropped yet does not count.
+const OF_DAY: &str = one!(
+    "ringback.events",
+    "e.id >= (select event_id from ringback.ended where one)"
+);
+const KEPT: &str = one!("ringback.kept_events", "true");
 
 /// See [`ringback_store::History::events`].
 pub(crate) async fn list(
@@ -89,6 +110,11 @@ async fn list_in(
     }
 }
 
+/// What outlives its day is older than all days, so it comes behind them.
+static PAGE_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(PAGE));
+static EDGE_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(EDGE));
+static NAMED_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(NAMED));
+
 /// What to look for.
 #[derive(Debug)]
 struct Search {
@@ -101,10 +127,36 @@ struct Search {
 
 impl Search {
     async fn all(&self, tx: &mut Tx, limit: usize) -> Result<Page<Event, EventId>, StoreError> {
+        let first = first_of_days(&mut **tx).await?;
+        let of_days = (self.from.max(first), self.before);
+        let mut page = self.page(tx, (PAGE, EDGE), of_days, limit).await?;
+        if page.next.is_some() || self.from >= first {
+            return Ok(page);
+        }
+        if page.items.len() == limit {
+            page.next = Some(first);
+            return Ok(page);
+        }
+        let statements = (PAGE_IN_KEPT.as_str(), EDGE_IN_KEPT.as_str());
+        let kept = (self.from, self.before.min(first));
+        let left = limit - page.items.len();
+        let older = self.page(tx, statements, kept, left).await?;
+        page.items.extend(older.items);
+        page.next = older.next;
+        Ok(page)
+    }
+
+    async fn page(
+        &self,
+        tx: &mut Tx,
+        (rows, edge): (&'static str, &'static str),
+        (from, before): (EventId, EventId),
+        limit: usize,
+    ) -> Result<Page<Event, EventId>, StoreError> {
         // One more than fit on the page: so its end shows.
-        let rows: Vec<Row> = sqlx::query_as(PAGE)
-            .bind(self.from.get())
-            .bind(self.before.get())
+        let rows: Vec<Row> = sqlx::query_as(rows)
+            .bind(from.get())
+            .bind(before.get())
             .bind(as_limit(EXAMINED))
             .bind(self.app.map(AppId::get))
             .bind(&self.types)
@@ -121,9 +173,9 @@ impl Search {
                 items,
             });
         }
-        let edge: Option<i64> = sqlx::query_scalar(EDGE)
-            .bind(self.from.get())
-            .bind(self.before.get())
+        let edge: Option<i64> = sqlx::query_scalar(edge)
+            .bind(from.get())
+            .bind(before.get())
             .bind(as_limit(EXAMINED))
             .fetch_optional(&mut **tx)
             .await
@@ -174,16 +226,25 @@ impl Search {
     }
 
     async fn of_types(&self, tx: &mut Tx, ids: &[i64]) -> Result<Vec<Event>, StoreError> {
-        let rows: Vec<Row> = sqlx::query_as(NAMED)
-            .bind(ids)
-            .bind(ids.iter().min())
-            .bind(ids.iter().max())
-            .bind(&self.types)
-            .fetch_all(&mut **tx)
-            .await
-            .map_err(failed)?;
+        let mut rows: Vec<Row> = Vec::new();
+        for sql in [NAMED, &NAMED_IN_KEPT] {
+            let found: Vec<Row> = sqlx::query_as(sql)
+                .bind(ids)
+                .bind(ids.iter().min())
+                .bind(ids.iter().max())
+                .bind(&self.types)
+                .fetch_all(&mut **tx)
+                .await
+                .map_err(failed)?;
+            rows.extend(found);
+            if rows.len() >= ids.len() {
+                break;
+            }
+        }
         let mut events: Vec<Event> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
         events.sort_by_key(|event| std::cmp::Reverse(event.id));
+        // What is left of an ended day is in both places.
+        events.dedup_by_key(|event| event.id);
         Ok(events)
     }
 }

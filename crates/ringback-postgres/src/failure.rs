@@ -45,6 +45,11 @@ pub(crate) fn is_missing_partition(error: &StoreError) -> bool {
     })
 }
 
+/// Whether a row belongs to a day that has ended: it is shut, or gone already.
+pub(crate) fn is_ended_day(error: &StoreError) -> bool {
+    is_missing_partition(error) || code(error).as_deref() == Some("RB001")
+}
+
 /// Whether a unique index has the value already.
 pub(crate) fn is_taken(error: &StoreError) -> bool {
     database(error).is_some_and(|error| error.kind() == ErrorKind::UniqueViolation)

@@ -1,8 +1,10 @@
 //! Nodes and lanes: which process sends what.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use ringback_model::{Lane, NodeId};
-use ringback_store::{Beat, NodeLease, StoreError};
+use ringback_store::{Beat, Clock, NodeLease, StoreError};
 use sqlx::PgPool;
 
 use crate::{
@@ -13,10 +15,23 @@ use crate::{
 
 /// See [`ringback_store::Lanes::now`].
 pub(crate) async fn now(pool: &PgPool) -> Result<DateTime<Utc>, StoreError> {
-    sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(pool)
-        .await
-        .map_err(failed)
+    sqlx::query_scalar(
+        r#"
+        select greatest(clock_timestamp(), (
+            select max(lease_until) - $1 * interval '1 millisecond' from ringback.nodes
+            where lease_until < clock_timestamp() + $2 * interval '1 millisecond'
+        ))
+        "#,
+    )
+    .bind(as_millis(NodeLease::LENGTH))
+    .bind(as_millis(Clock::CARRIED_ON))
+    .fetch_one(pool)
+    .await
+    .map_err(failed)
+}
+
+fn as_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
 }
 
 /// See [`ringback_store::Lanes::join`].

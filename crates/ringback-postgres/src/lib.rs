@@ -22,7 +22,9 @@ mod cancel;
 mod deliveries;
 mod event_types;
 mod events;
+mod health;
 mod hints;
+mod kept;
 mod keys;
 mod labels;
 mod lanes;
@@ -32,6 +34,8 @@ mod park;
 mod partitions;
 mod replay;
 mod requests;
+mod retire;
+mod routes;
 mod rows;
 mod secrets;
 mod sending;
@@ -43,14 +47,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, Quotas, SubscriptionId};
+use ringback_model::{AppId, DeliveryId, EventId, KeyId, Lane, Quotas, Retention, SubscriptionId};
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
     BegunRequest, CancelOutcome, Changed, Connections, CreatedApp, Delivery, DeliveryCursor,
-    DeliveryFilter, DueRetry, Event, EventFilter, Hint, Hints, History, IdempotencyKey, Key, Lanes,
-    Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe, Outbox, OutboxKey, Page,
-    Payload, Registry, ReplayOutcome, Sealed, SendingState, Settlement, StoreError, StoredBytes,
-    StoredSecret, Subscription, SubscriptionChange, Usage, Within,
+    DeliveryFilter, DueRetry, Event, EventFilter, HealthChange, Hint, Hints, History,
+    IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey, NewSubscription, NodeLease, Observe,
+    Outbox, OutboxKey, Page, Payload, Registry, ReplayOutcome, RouteChanges, Sealed, SendingState,
+    Settlement, StoreError, StoredBytes, StoredSecret, Subscription, SubscriptionChange, Usage,
+    Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -72,6 +77,8 @@ struct Inner {
     /// For settling alone: here a commit does not wait for the disk.
     settle: Arc<lines::Lines>,
     event_types: event_types::EventTypes,
+    retention: Retention,
+    ended: kept::Ended,
     hints: hints::HintLine,
 }
 
@@ -99,6 +106,8 @@ impl PostgresStore {
             options: connect,
             pool,
             event_types: event_types::EventTypes::default(),
+            retention: options.retention,
+            ended: kept::Ended::default(),
             hints,
         })))
     }
@@ -142,7 +151,15 @@ impl Accept for PostgresStore {
     }
 
     async fn routes(&self, app: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
-        apps::routes(&self.0.pool, app).await
+        routes::all(&self.0.pool, app).await
+    }
+
+    async fn routes_since(
+        &self,
+        app: &AppRef,
+        version: i64,
+    ) -> Result<Option<RouteChanges>, StoreError> {
+        routes::since(&self.0.pool, app, version).await
     }
 }
 
@@ -354,7 +371,7 @@ impl History for PostgresStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<ReplayOutcome, StoreError> {
-        replay::replay(&self.0.pool, id, within, now).await
+        replay::replay(&self.0, id, within, now).await
     }
 
     async fn cancel(
@@ -388,13 +405,13 @@ impl Outbox for PostgresStore {
         outbox::waiting(&self.0.pool, lanes).await
     }
 
-    async fn due(
+    async fn due_after(
         &self,
-        subscriptions: &[(Lane, SubscriptionId)],
+        subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
-        outbox::due(&self.0.pool, subscriptions, until, limit).await
+        outbox::due_after(&self.0.pool, subscriptions, until, limit).await
     }
 
     async fn sending_states(
@@ -425,6 +442,15 @@ impl Outbox for PostgresStore {
         due_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         park::park(&self.0, lease, keys, due_at).await
+    }
+
+    async fn record_health(
+        &self,
+        lease: &NodeLease,
+        changes: &[HealthChange],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        health::record(&self.0.pool, lease, changes, now).await
     }
 
     async fn disable_subscription(
@@ -492,6 +518,12 @@ impl Hints for PostgresStore {
 impl Maintain for PostgresStore {
     async fn tend(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
         partitions::tend(&self.0.pool, now).await
+    }
+
+    async fn end_days(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        kept::forget(&self.0.pool, self.0.retention, now).await?;
+        // Last: it may have to wait for others.
+        retire::end_days(&self.0, now).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

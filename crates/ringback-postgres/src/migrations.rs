@@ -24,7 +24,6 @@ pub enum MigrateError {
     Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Every migration, in order. A file that was released is never changed.
 /// A file of `migrations/`, by its number and name.
 macro_rules! file {
     ($number:literal, $name:literal) => {
@@ -42,12 +41,16 @@ macro_rules! file {
     };
 }
 
+/// Every migration, in order. A file that was released is never changed.
 const FILES: &[(i64, &str, &str)] = &[
     file!(1, "registry"),
     file!(2, "events"),
     file!(3, "outbox"),
     file!(4, "nodes"),
     file!(5, "order"),
+    file!(6, "payload_filter"),
+    file!(7, "retention"),
+    file!(8, "health"),
     (
         10,
         "quotas",

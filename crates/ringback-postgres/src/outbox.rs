@@ -2,6 +2,8 @@
 //!
 //! Nothing here changes anything: owning a lane is the claim on its rows.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{AppId, EventId, Lane, OrderKey, SubscriptionId};
@@ -11,6 +13,7 @@ use sqlx::PgPool;
 use crate::{
     event_types,
     failure::failed,
+    kept::in_kept,
     rows::{count, delivery_id, lane},
 };
 
@@ -60,20 +63,25 @@ pub(crate) async fn payloads(
     let (Some(first), Some(last)) = (ids.iter().min(), ids.iter().max()) else {
         return Ok(Vec::new());
     };
-    // The bounds are for the planner: by them it leaves out days, by the list it cannot.
-    let rows: Vec<PayloadRow> = sqlx::query_as(
-        r#"
-        select e.id, e.app_id, t.name, e.data, e.traceparent
-        from ringback.events e join ringback.event_types t on t.id = e.type_id
-        where e.id = any($1) and e.id >= $2 and e.id <= $3
-        "#,
-    )
-    .bind(&ids)
-    .bind(first)
-    .bind(last)
-    .fetch_all(pool)
-    .await
-    .map_err(failed)?;
+    static PAYLOADS_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(PAYLOADS));
+    let mut rows: Vec<PayloadRow> = Vec::new();
+    for sql in [PAYLOADS, &PAYLOADS_IN_KEPT] {
+        let found: Vec<PayloadRow> = sqlx::query_as(sql)
+            .bind(&ids)
+            .bind(first)
+            .bind(last)
+            .fetch_all(pool)
+            .await
+            .map_err(failed)?;
+        rows.extend(found);
+        // Only what is not in its day is looked for among what outlived it.
+        if rows.len() >= ids.len() {
+            break;
+        }
+    }
+    // A day that ends in between is in both places.
+    rows.sort_by_key(|row| row.0);
+    rows.dedup_by_key(|row| row.0);
     let payload = |(id, app, name, data, traceparent)| {
         Ok(Payload {
             event: EventId::new(id),
@@ -85,6 +93,13 @@ pub(crate) async fn payloads(
     };
     rows.into_iter().map(payload).collect()
 }
+
+/// The bounds are for the planner: by them it leaves out days, by the list it cannot.
+const PAYLOADS: &str = r#"
+    select e.id, e.app_id, t.name, e.data, e.traceparent
+    from ringback.events e join ringback.event_types t on t.id = e.type_id
+    where e.id = any($1) and e.id >= $2 and e.id <= $3
+"#;
 
 type PayloadRow = (i64, i64, String, Vec<u8>, Option<String>);
 
@@ -129,25 +144,27 @@ pub(crate) async fn waiting(
 
 type DueRow = (i16, i64, i64, Option<i64>, i16, i16, DateTime<Utc>);
 
-/// See [`ringback_store::Outbox::due`].
-pub(crate) async fn due(
+/// See [`ringback_store::Outbox::due_after`].
+pub(crate) async fn due_after(
     pool: &PgPool,
-    subscriptions: &[(Lane, SubscriptionId)],
+    subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
     until: DateTime<Utc>,
     limit: u32,
 ) -> Result<Vec<DueRetry>, StoreError> {
-    let (lanes, ids): (Vec<i16>, Vec<i64>) = subscriptions
-        .iter()
-        .map(|(lane, id)| (i16::from(lane.get()), id.get()))
-        .unzip();
+    let (mut lanes, mut ids, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for (lane, id, time) in subscriptions {
+        lanes.push(i16::from(lane.get()));
+        ids.push(id.get());
+        after.push(*time);
+    }
     let rows: Vec<DueRow> = sqlx::query_as(
         r#"
         select r.lane, r.event_id, r.subscription_id, r.key_hash, r.attempts_made,
             r.round_start, r.due_at
-        from unnest($1::int2[], $2::int8[]) as s (lane, id)
+        from unnest($1::int2[], $2::int8[], $5::timestamptz[]) as s (lane, id, after)
         cross join lateral (
             select * from ringback.retries
-            where lane = s.lane and subscription_id = s.id and due_at <= $3
+            where lane = s.lane and subscription_id = s.id and due_at <= $3 and due_at > s.after
             order by due_at, event_id limit $4
         ) r
         "#,
@@ -156,6 +173,7 @@ pub(crate) async fn due(
     .bind(ids)
     .bind(until)
     .bind(i64::from(limit))
+    .bind(after)
     .fetch_all(pool)
     .await
     .map_err(failed)?;

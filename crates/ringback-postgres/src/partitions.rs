@@ -37,6 +37,13 @@ pub(crate) async fn tend(pool: &PgPool, now: DateTime<Utc>) -> Result<(), StoreE
     forget_keys(pool, now - REMEMBERED).await
 }
 
+/// The first event of a day, and the first of the next.
+pub(crate) fn bounds_of_day(day: NaiveDate) -> (EventId, EventId) {
+    let floor = |day: NaiveDate| EventId::floor(day.and_time(NaiveTime::MIN).and_utc());
+    let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
+    (floor(day), floor(next))
+}
+
 /// Makes the days of these times, if they are not made yet.
 pub(crate) async fn make_days_of(
     pool: &PgPool,
@@ -71,9 +78,7 @@ struct Partition {
 
 impl Partition {
     fn of_day(day: NaiveDate) -> impl Iterator<Item = Self> {
-        let floor = |day: NaiveDate| EventId::floor(day.and_time(NaiveTime::MIN).and_utc());
-        let next = day.checked_add_days(Days::new(1)).unwrap_or(day);
-        let bounds = (floor(day), floor(next));
+        let bounds = bounds_of_day(day);
         let name = move |table| format!("{table}_{}", day.format("%Y%m%d"));
         TABLES.into_iter().map(move |(table, options)| Self {
             table,
@@ -134,6 +139,12 @@ async fn make_missing(mut tx: Tx, wanted: Vec<Partition>) -> Result<(), StoreErr
                     .await
                     .map_err(failed)?;
             }
+            // A clock that was set back: a day that is made again is a day again.
+            sqlx::query("update ringback.ended set event_id = $1 where one and event_id > $1")
+                .bind(partition.bounds.0.get())
+                .execute(&mut *tx)
+                .await
+                .map_err(failed)?;
         }
     }
     tx.commit().await.map_err(failed)

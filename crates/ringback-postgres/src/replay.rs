@@ -1,13 +1,17 @@
 //! Has an event sent again.
 
+use std::sync::LazyLock;
+
 use chrono::{DateTime, Utc};
-use ringback_model::{DeliveryId, Lane, OrderKey, SubscriptionStatus};
-use ringback_store::{ReplayOutcome, Source, StoreError, Within};
+use ringback_model::{DeliveryId, DeliveryStatus, Lane, OrderKey, Retention, SubscriptionStatus};
+use ringback_store::{Delivery, ReplayOutcome, Source, StoreError, Within};
 use sqlx::PgPool;
 
 use crate::{
+    Inner,
     deliveries::{self, Found},
-    failure::failed,
+    failure::{failed, is_ended_day},
+    kept::in_kept,
     rows::{ordering_of, small},
 };
 
@@ -16,20 +20,26 @@ const TRIES: usize = 10;
 
 /// See [`ringback_store::History::replay`].
 pub(crate) async fn replay(
-    pool: &PgPool,
+    store: &Inner,
     id: DeliveryId,
     within: Within,
     now: DateTime<Utc>,
 ) -> Result<ReplayOutcome, StoreError> {
+    let pool = &store.pool;
     for _ in 0..TRIES {
         let Some(found) = deliveries::find(pool, id, within).await? else {
             return Ok(ReplayOutcome::NotFound);
         };
-        let moved = match judge(found) {
+        let day_ended = found.day_ended;
+        let moved = match judge(found, store.retention, now) {
             Judged::Outcome(outcome) => return Ok(outcome),
             Judged::BeginRound => {
-                let order = order_of(pool, id).await?;
-                begin_round(pool, id, order, now).await?
+                let order = order_of(pool, id, day_ended).await?;
+                match begin_round(pool, id, (order, day_ended), now).await {
+                    // Between looking and writing.
+                    Err(error) if is_ended_day(&error) => false,
+                    begun => begun?,
+                }
             }
             Judged::Hasten {
                 attempts_made,
@@ -53,7 +63,7 @@ enum Judged {
     },
 }
 
-fn judge(found: Found) -> Judged {
+fn judge(found: Found, keep: Retention, now: DateTime<Utc>) -> Judged {
     let outcome = if found.subscription_deleted {
         ReplayOutcome::SubscriptionGone
     } else if found.subscription_status == SubscriptionStatus::Disabled {
@@ -64,6 +74,9 @@ fn judge(found: Found) -> Judged {
         ReplayOutcome::PayloadExpired
     } else {
         match found.live {
+            None if !Retention::may_replay(end(&found.delivery, keep), now) => {
+                ReplayOutcome::PayloadExpired
+            }
             None => return Judged::BeginRound,
             Some(Source::Retries {
                 attempts_made,
@@ -80,23 +93,28 @@ fn judge(found: Found) -> Judged {
     Judged::Outcome(outcome)
 }
 
+/// When a settled delivery goes.
+fn end(delivery: &Delivery, keep: Retention) -> DateTime<Utc> {
+    match (delivery.status, delivery.settled_at) {
+        (DeliveryStatus::Dead, Some(died_at)) => keep.dead_end_at(delivery.id.event, died_at),
+        _ => keep.ends_at(delivery.id.event),
+    }
+}
+
 /// Where a delivery stands in its subscription's order, if that keeps one now.
-async fn order_of(pool: &PgPool, id: DeliveryId) -> Result<Option<OrderKey>, StoreError> {
-    let row: Option<(Option<String>, i16)> = sqlx::query_as(
-        r#"
-        select e.ordering_key, v.ordering
-        from ringback.events e
-        cross join ringback.subscriptions s
-        join ringback.subscription_versions v
-            on v.subscription_id = s.id and v.version = s.version
-        where e.id = $1 and s.id = $2
-        "#,
-    )
-    .bind(id.event.get())
-    .bind(id.subscription.get())
-    .fetch_optional(pool)
-    .await
-    .map_err(failed)?;
+async fn order_of(
+    pool: &PgPool,
+    id: DeliveryId,
+    day_ended: bool,
+) -> Result<Option<OrderKey>, StoreError> {
+    static ORDER_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(ORDER));
+    let sql = if day_ended { &ORDER_IN_KEPT } else { ORDER };
+    let row: Option<(Option<String>, i16)> = sqlx::query_as(sql)
+        .bind(id.event.get())
+        .bind(id.subscription.get())
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?;
     let Some((key, ordering)) = row else {
         return Ok(None);
     };
@@ -108,42 +126,56 @@ async fn order_of(pool: &PgPool, id: DeliveryId) -> Result<Option<OrderKey>, Sto
 async fn begin_round(
     pool: &PgPool,
     id: DeliveryId,
-    order: Option<OrderKey>,
+    (order, day_ended): (Option<OrderKey>, bool),
     now: DateTime<Utc>,
 ) -> Result<bool, StoreError> {
-    let begun = sqlx::query(
-        r#"
-        with settled as (
-            select * from ringback.deliveries where event_id = $1 and subscription_id = $2
-        ), begun as (
-            insert into ringback.retries
-                (event_id, subscription_id, lane, app_id, type_id, key_hash, last_code,
-                 last_error, attempts_made, round_start, due_at)
-            select event_id, subscription_id, $3, app_id, type_id, $5, last_code, last_error,
-                attempts, attempts, $4
-            from settled
-            on conflict do nothing
-            returning event_id
-        ), moved as (
-            insert into ringback.attempts (event_id, subscription_id, number, record)
-            select event_id, subscription_id, attempts, record
-            from settled join begun using (event_id)
-            where record is not null and attempts > 0
-            on conflict do nothing
-        )
-        select event_id from begun
-        "#,
-    )
-    .bind(id.event.get())
-    .bind(id.subscription.get())
-    .bind(i16::from(Lane::of(id.subscription).get()))
-    .bind(now)
-    .bind(order.map(OrderKey::get))
-    .fetch_optional(pool)
-    .await
-    .map_err(failed)?;
+    static BEGIN_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(BEGIN_ROUND));
+    let sql = if day_ended {
+        &BEGIN_IN_KEPT
+    } else {
+        BEGIN_ROUND
+    };
+    let begun = sqlx::query(sql)
+        .bind(id.event.get())
+        .bind(id.subscription.get())
+        .bind(i16::from(Lane::of(id.subscription).get()))
+        .bind(now)
+        .bind(order.map(OrderKey::get))
+        .fetch_optional(pool)
+        .await
+        .map_err(failed)?;
     Ok(begun.is_some())
 }
+
+const ORDER: &str = r#"
+    select e.ordering_key, v.ordering
+    from ringback.events e
+    cross join ringback.subscriptions s
+    join ringback.subscription_versions v on v.subscription_id = s.id and v.version = s.version
+    where e.id = $1 and s.id = $2
+"#;
+
+const BEGIN_ROUND: &str = r#"
+    with settled as (
+        select * from ringback.deliveries where event_id = $1 and subscription_id = $2
+    ), begun as (
+        insert into ringback.retries
+            (event_id, subscription_id, lane, app_id, type_id, key_hash, last_code, last_error,
+             attempts_made, round_start, due_at)
+        select event_id, subscription_id, $3, app_id, type_id, $5, last_code, last_error,
+            attempts, attempts, $4
+        from settled
+        on conflict do nothing
+        returning event_id
+    ), moved as (
+        insert into ringback.attempts (event_id, subscription_id, number, record)
+        select event_id, subscription_id, attempts, record
+        from settled join begun using (event_id)
+        where record is not null and attempts > 0
+        on conflict do nothing
+    )
+    select event_id from begun
+"#;
 
 /// Makes a retry due now. Its place in the schedule stays.
 async fn hasten(

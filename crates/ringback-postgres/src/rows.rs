@@ -1,6 +1,6 @@
 //! Reads columns back into the words of the model.
 
-use ringback_model::{DeliveryId, EventId, Lane, Ordering, SubscriptionId};
+use ringback_model::{DeliveryId, EventId, Lane, Ordering, PayloadFilter, SubscriptionId};
 use ringback_store::{StoreError, Within};
 use serde_json as json;
 
@@ -50,6 +50,15 @@ pub(crate) fn from_json<T: serde::de::DeserializeOwned>(
     text: &str,
 ) -> Result<T, StoreError> {
     json::from_str(text).map_err(|_| StoreError::Corrupt { table, column })
+}
+
+/// A filter, as its column has it.
+pub(crate) fn payload_filter(text: Option<&str>) -> Result<Option<PayloadFilter>, StoreError> {
+    let corrupt = StoreError::Corrupt {
+        table: "subscription_versions",
+        column: "payload_filter",
+    };
+    text.map(str::parse).transpose().map_err(|_| corrupt)
 }
 
 /// JSON for a column. Nothing that is kept so can fail to be written.

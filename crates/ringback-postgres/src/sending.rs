@@ -7,6 +7,7 @@ use sqlx::{PgPool, Row, postgres::PgRow};
 
 use crate::{
     failure::failed,
+    health,
     rows::{from_json, lane, ordering_of},
 };
 
@@ -21,10 +22,11 @@ pub(crate) async fn states(
         r#"
         select s.id, s.app_id, s.lane, s.status, s.deleted_at is not null as deleted, s.version,
             v.url, v.headers, v.retry, v.timeout_ms, v.max_in_flight, v.rate_per_s,
-            v.ordering, k.secrets, k.ends
+            v.ordering, k.secrets, k.ends, h.failing_since, h.warned
         from ringback.subscriptions s
         join ringback.subscription_versions v
             on v.subscription_id = s.id and v.version = s.version
+        left join ringback.subscription_health h on h.subscription_id = s.id
         cross join lateral (
             select coalesce(array_agg(secret order by number desc), '{}') as secrets,
                 coalesce(array_agg(expires_at order by number desc), '{}') as ends
@@ -86,5 +88,6 @@ fn read(row: &PgRow) -> Result<SendingState, StoreError> {
             .map(Sealed::from_bytes)
             .zip(ends)
             .collect(),
+        failing: health::read(row)?,
     })
 }

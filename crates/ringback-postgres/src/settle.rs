@@ -7,10 +7,13 @@
 //! Live rows are found by `>=` and `<=` of their whole key, never by `=`: that could be
 //! joined either way round, and a planner that last saw the table empty reads all of it
 //! for each batch, long after it has filled up.
+//!
+//! What outlives its day is settled by the same statements, said of `kept_*`. A day that
+//! has ended refuses rows, so whoever did not know that yet looks again.
 
 mod rows;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use chrono::{DateTime, Utc};
 use ringback_model::DeliveryId;
@@ -20,7 +23,8 @@ use sqlx::Row;
 use self::rows::Rows;
 use crate::{
     Inner,
-    failure::{failed, is_taken},
+    failure::{failed, is_ended_day, is_taken},
+    kept::in_kept,
     transaction::retry_collisions,
 };
 
@@ -56,15 +60,59 @@ async fn settle_distinct(
     settlements: Vec<(&Settlement, i32)>,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let rows = Rows::of(&settlements);
+    loop {
+        let (kept, of_days): (Vec<_>, Vec<_>) = settlements
+            .iter()
+            .partition(|(settlement, _)| store.ended.covers(settlement.delivery.event));
+        let mut settled = settle_in(store, lease, &of_days, DAYS, now).await;
+        if settled.is_ok() && !kept.is_empty() {
+            let statements = Statements {
+                successes: None,
+                all: &ALL_IN_KEPT,
+                record: &RECORD_IN_KEPT,
+            };
+            settled = settle_in(store, lease, &kept, statements, now).await;
+        }
+        match settled {
+            // What is settled already stays so when it is settled again.
+            Err(error) if is_ended_day(&error) && store.ended.look(&store.pool).await? => {}
+            settled => return settled,
+        }
+    }
+}
+
+/// Which tables to settle in.
+#[derive(Clone, Copy)]
+struct Statements {
+    /// For first attempts that succeeded; `None` where they are too few.
+    successes: Option<&'static str>,
+    all: &'static str,
+    record: &'static str,
+}
+
+const DAYS: Statements = Statements {
+    successes: Some(SETTLE_SUCCESSES),
+    all: SETTLE_ALL,
+    record: RECORD,
+};
+
+static ALL_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(SETTLE_ALL));
+static RECORD_IN_KEPT: LazyLock<String> = LazyLock::new(|| in_kept(RECORD));
+
+async fn settle_in(
+    store: &Inner,
+    lease: &NodeLease,
+    settlements: &[(&Settlement, i32)],
+    statements: Statements,
+    now: DateTime<Utc>,
+) -> Result<(), StoreError> {
+    let rows = Rows::of(settlements);
     let wanted = settlements.len();
     let mut moved = None;
-    if rows.are_first_successes() {
-        let result = retry_collisions(|| {
-            store
-                .settle
-                .fetch(rows.bind_successes(SETTLE_SUCCESSES, now))
-        });
+    if let Some(successes) = statements.successes
+        && rows.are_first_successes()
+    {
+        let result = retry_collisions(|| store.settle.fetch(rows.bind_successes(successes, now)));
         moved = match result.await {
             // It was settled without its row: only the other statement expects that.
             Err(error) if is_taken(&error) => None,
@@ -73,7 +121,9 @@ async fn settle_distinct(
     }
     let moved = match moved {
         Some(moved) => moved,
-        None => retry_collisions(|| store.settle.fetch(rows.bind(SETTLE_ALL, lease, now))).await?,
+        None => {
+            retry_collisions(|| store.settle.fetch(rows.bind(statements.all, lease, now))).await?
+        }
     };
     let moved: i64 = match moved.first() {
         Some(row) => row.try_get(0).map_err(failed)?,
@@ -84,7 +134,7 @@ async fn settle_distinct(
     }
     // Some rows were gone. It does no harm to ask for all of them: what was recorded
     // by moving is there already.
-    retry_collisions(|| store.settle.fetch(rows.bind_attempts(RECORD))).await?;
+    retry_collisions(|| store.settle.fetch(rows.bind_attempts(statements.record))).await?;
     Ok(())
 }
 

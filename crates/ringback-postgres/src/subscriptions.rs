@@ -22,12 +22,13 @@ use crate::{
     transaction::{Tx, transact},
 };
 
-/// What [`read`] needs; `s` is the subscription, `v` its current version.
+/// What [`read`] needs; `s` is the subscription, `v` its current version, `h` its health.
 macro_rules! columns {
     () => {
         "s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, s.created_at, \
          s.updated_at, v.url, v.event_types, v.headers, v.retry, v.timeout_ms, v.max_in_flight, \
-         v.rate_per_s, v.ordering, v.description, v.labels"
+         v.rate_per_s, v.ordering, v.description, v.labels, v.payload_filter, \
+         h.failing_since"
     };
 }
 
@@ -68,6 +69,7 @@ pub(crate) async fn list(
         " from ringback.subscriptions s \
           join ringback.subscription_versions v \
             on v.subscription_id = s.id and v.version = s.version \
+          left join ringback.subscription_health h on h.subscription_id = s.id \
           where s.app_id = $1 and s.id < $2 and s.deleted_at is null and s.kind = 'standard' \
           order by s.id desc limit $3"
     ))
@@ -120,17 +122,26 @@ pub(crate) async fn lock(
     row.as_ref().map(read).transpose()
 }
 
-/// Has events that were matched before the change be matched again. Callbacks' hidden
-/// subscriptions match none.
+/// Has events that were matched before the change be matched again, and says at which
+/// version this was. Callbacks' hidden subscriptions match none.
 pub(crate) async fn raise_version(tx: &mut Tx, changed: &Subscription) -> Result<(), StoreError> {
     if changed.kind == SubscriptionKind::Callback {
         return Ok(());
     }
-    sqlx::query("update ringback.apps set version = version + 1 where id = $1")
-        .bind(changed.app.get())
-        .execute(&mut **tx)
-        .await
-        .map_err(failed)?;
+    sqlx::query(
+        r#"
+        with raised as (
+            update ringback.apps set version = version + 1 where id = $1 returning version
+        )
+        update ringback.subscriptions s set app_version = raised.version
+        from raised where s.id = $2
+        "#,
+    )
+    .bind(changed.app.get())
+    .bind(changed.id.get())
+    .execute(&mut **tx)
+    .await
+    .map_err(failed)?;
     Ok(())
 }
 
@@ -140,6 +151,7 @@ const ONE: &str = concat!(
     " from ringback.subscriptions s \
       join ringback.subscription_versions v \
         on v.subscription_id = s.id and v.version = s.version \
+      left join ringback.subscription_health h on h.subscription_id = s.id \
       where s.id = $1 and s.deleted_at is null and ($2::int8 is null or s.app_id = $2)"
 );
 
@@ -167,6 +179,7 @@ async fn create_in(
         status_reason: None,
         version: 1,
         config: new.config,
+        failing_since: None,
         created_at: now,
         updated_at: now,
     };
@@ -241,6 +254,7 @@ fn apply(config: &mut SubscriptionConfig, change: SubscriptionChange) {
     }
     set(&mut config.url, change.url);
     set(&mut config.event_types, change.event_types);
+    set(&mut config.payload_filter, change.payload_filter);
     set(&mut config.headers, change.headers);
     set(&mut config.retry, change.retry);
     set(&mut config.timeout_ms, change.timeout_ms);

@@ -10,7 +10,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use ringback_store::{Accept, AcceptItem, AcceptOutcome, AppRef, AppRoutes, StoreError};
+use ringback_store::{
+    Accept, AcceptItem, AcceptOutcome, AppRef, AppRoutes, RouteChanges, StoreError,
+};
 use sqlx::SqliteConnection;
 
 use self::judge::Judge;
@@ -32,7 +34,15 @@ impl Accept for SqliteStore {
     }
 
     async fn routes(&self, app: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
-        routes::routes(&self.0.readers, app).await
+        routes::all(&self.0.readers, app).await
+    }
+
+    async fn routes_since(
+        &self,
+        app: &AppRef,
+        version: i64,
+    ) -> Result<Option<RouteChanges>, StoreError> {
+        routes::since(&self.0.readers, app, version).await
     }
 }
 

@@ -1,7 +1,7 @@
 //! Applications.
 
 use chrono::{DateTime, Utc};
-use ringback_model::AppId;
+use ringback_model::{AppId, SubscriptionId};
 use ringback_store::{
     App, AppChange, AppRef, Changed, CreatedApp, NewApp, StoreError, SubscriptionKind, Within,
 };
@@ -167,21 +167,32 @@ pub(crate) async fn delete(
 }
 
 /// Makes everything that was matched before match anew, after a change of one of its
-/// subscriptions. Callbacks' hidden ones match nothing.
+/// subscriptions, and says at which version this was. Callbacks' hidden ones match
+/// nothing.
 pub(crate) async fn raise_version(
     connection: &mut SqliteConnection,
     app: AppId,
-    changed: SubscriptionKind,
+    changed: SubscriptionId,
+    kind: SubscriptionKind,
 ) -> Result<(), StoreError> {
-    if changed == SubscriptionKind::Callback {
+    if kind == SubscriptionKind::Callback {
         return Ok(());
     }
     sqlx::query("update apps set version = version + 1 where id = ?1")
         .bind(app.get())
-        .execute(connection)
+        .execute(&mut *connection)
         .await
-        .map(drop)
-        .map_err(failed)
+        .map_err(failed)?;
+    sqlx::query(
+        "update subscriptions set app_version = (select version from apps where id = ?1) \
+         where id = ?2",
+    )
+    .bind(app.get())
+    .bind(changed.get())
+    .execute(connection)
+    .await
+    .map(drop)
+    .map_err(failed)
 }
 
 /// Id and slug, of which one is null.

@@ -56,8 +56,9 @@ impl History for SqliteStore {
         within: Within,
         now: DateTime<Utc>,
     ) -> Result<ReplayOutcome, StoreError> {
+        let keep = self.0.options.retention;
         commit!(self, |connection| replay::replay(
-            connection, id, within, now
+            connection, id, within, keep, now
         ))
     }
 

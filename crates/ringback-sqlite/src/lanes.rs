@@ -4,7 +4,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{Lane, NodeId};
-use ringback_store::{Beat, Lanes, NodeLease, StoreError};
+use ringback_store::{Beat, Clock, Lanes, NodeLease, StoreError};
 use sqlx::SqliteConnection;
 
 use crate::{
@@ -21,7 +21,17 @@ impl Lanes for SqliteStore {
         reason = "the database's clock is this machine's"
     )]
     async fn now(&self) -> Result<DateTime<Utc>, StoreError> {
-        Ok(Utc::now())
+        let now = Utc::now();
+        let last: Option<i64> =
+            sqlx::query_scalar("select max(lease_until) from nodes where lease_until < ?1")
+                .bind((now + Clock::CARRIED_ON).timestamp_millis())
+                .fetch_one(&self.0.readers)
+                .await
+                .map_err(failed)?;
+        let last = last
+            .map(|last| Column("nodes", "lease_until").time(last))
+            .transpose()?;
+        Ok(last.map_or(now, |last| now.max(last - NodeLease::LENGTH)))
     }
 
     async fn join(

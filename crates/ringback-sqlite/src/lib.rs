@@ -37,6 +37,7 @@ mod waiting;
 
 mod outbox;
 
+mod health;
 mod outbox_read;
 mod park;
 mod sending;
@@ -54,6 +55,7 @@ mod hints;
 mod lanes;
 mod maintain;
 mod observe;
+mod retention;
 mod usage;
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(3, "outbox"),
     file!(4, "nodes"),
     file!(5, "order"),
+    file!(6, "payload_filter"),
+    file!(7, "retention"),
+    file!(8, "health"),
     (
         10,
         "quotas",

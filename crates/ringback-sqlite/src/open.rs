@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ringback_model::Retention;
 use sqlx::{
     ConnectOptions, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -28,6 +29,8 @@ pub struct SqliteOptions {
     pub path: PathBuf,
     /// How many connections read.
     pub readers: u32,
+    /// How long days are kept.
+    pub retention: Retention,
 }
 
 impl Default for SqliteOptions {
@@ -35,6 +38,7 @@ impl Default for SqliteOptions {
         Self {
             path: PathBuf::from("ringback.db"),
             readers: 4,
+            retention: Retention::default(),
         }
     }
 }

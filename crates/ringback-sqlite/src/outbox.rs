@@ -7,10 +7,13 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_store::{
-    DueRetry, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement, StoreError,
+    DueRetry, HealthChange, NodeLease, Outbox, OutboxKey, Payload, SendingState, Settlement,
+    StoreError,
 };
 
-use crate::{SqliteStore, outbox_read, park, sending, settle, subscription_status, writer::commit};
+use crate::{
+    SqliteStore, health, outbox_read, park, sending, settle, subscription_status, writer::commit,
+};
 
 #[async_trait]
 impl Outbox for SqliteStore {
@@ -33,13 +36,13 @@ impl Outbox for SqliteStore {
         outbox_read::waiting(&self.0.readers, lanes).await
     }
 
-    async fn due(
+    async fn due_after(
         &self,
-        subscriptions: &[(Lane, SubscriptionId)],
+        subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
-        outbox_read::due(&self.0.readers, subscriptions, until, limit).await
+        outbox_read::due_after(&self.0.readers, subscriptions, until, limit).await
     }
 
     async fn sending_states(
@@ -77,6 +80,18 @@ impl Outbox for SqliteStore {
         let (lease, keys) = (*lease, Arc::new(keys.to_vec()));
         commit!(self, |connection, keys| park::park(
             connection, lease, &keys, due_at
+        ))
+    }
+
+    async fn record_health(
+        &self,
+        lease: &NodeLease,
+        changes: &[HealthChange],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let (lease, changes) = (*lease, Arc::new(changes.to_vec()));
+        commit!(self, |connection, changes| health::record(
+            connection, lease, &changes, now
         ))
     }
 

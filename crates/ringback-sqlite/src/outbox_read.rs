@@ -114,24 +114,26 @@ pub(crate) async fn waiting(
 
 type Due = (i64, i64, i64, Option<i64>, i64, i64, i64);
 
-/// See [`ringback_store::Outbox::due`].
-pub(crate) async fn due(
+/// See [`ringback_store::Outbox::due_after`].
+pub(crate) async fn due_after(
     readers: &SqlitePool,
-    subscriptions: &[(Lane, SubscriptionId)],
+    subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
     until: DateTime<Utc>,
     limit: u32,
 ) -> Result<Vec<DueRetry>, StoreError> {
-    let subscriptions: Vec<(u8, i64)> = subscriptions
+    let subscriptions: Vec<(u8, i64, i64)> = subscriptions
         .iter()
-        .map(|(lane, id)| (lane.get(), id.get()))
+        .map(|(lane, id, after)| (lane.get(), id.get(), after.timestamp_millis()))
         .collect();
     let rows: Vec<Due> = sqlx::query_as(
         "select r.lane, r.event_id, r.subscription_id, r.key_hash, r.attempts_made, \
          r.round_start, r.due_at \
-         from (select value ->> 0 as lane, value ->> 1 as id from json_each(?1)) s \
+         from (select value ->> 0 as lane, value ->> 1 as id, value ->> 2 as after \
+             from json_each(?1)) s \
          cross join retries r on r.subscription_id = s.id and r.event_id in ( \
              select x.event_id from retries x indexed by retries_due \
              where x.lane = s.lane and x.subscription_id = s.id and x.due_at <= ?2 \
+                 and x.due_at > s.after \
              order by x.due_at, x.event_id limit ?3) \
          order by r.due_at, r.event_id",
     )

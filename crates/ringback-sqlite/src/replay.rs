@@ -1,7 +1,9 @@
 //! Sends deliveries again, and withdraws them.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{DeliveryId, DeliveryStatus, OrderKey, Ordering, SubscriptionStatus};
+use ringback_model::{
+    DeliveryId, DeliveryStatus, OrderKey, Ordering, Retention, SubscriptionStatus,
+};
 use ringback_store::{CancelOutcome, Delivery, ReplayOutcome, StoreError, Within};
 use sqlx::SqliteConnection;
 
@@ -12,6 +14,7 @@ pub(crate) async fn replay(
     connection: &mut SqliteConnection,
     id: DeliveryId,
     within: Within,
+    keep: Retention,
     now: DateTime<Utc>,
 ) -> Result<ReplayOutcome, StoreError> {
     let Some(delivery) = delivery::get(&mut *connection, id, within).await? else {
@@ -31,13 +34,23 @@ pub(crate) async fn replay(
             }
         }
         DeliveryStatus::Delivered | DeliveryStatus::Dead | DeliveryStatus::Cancelled => {
-            if !begin_round(connection, id, now).await? {
+            if !Retention::may_replay(end(&delivery, keep), now)
+                || !begin_round(connection, id, now).await?
+            {
                 return Ok(ReplayOutcome::PayloadExpired);
             }
         }
     }
     let replayed = delivery::get(connection, id, within).await?;
     Ok(replayed.map_or(ReplayOutcome::NotFound, ReplayOutcome::Due))
+}
+
+/// When a settled delivery goes.
+fn end(delivery: &Delivery, keep: Retention) -> DateTime<Utc> {
+    match (delivery.status, delivery.settled_at) {
+        (DeliveryStatus::Dead, Some(died_at)) => keep.dead_end_at(delivery.id.event, died_at),
+        _ => keep.ends_at(delivery.id.event),
+    }
 }
 
 /// See [`ringback_store::History::cancel`].

@@ -82,7 +82,7 @@ pub(crate) async fn rotate(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    raise_version(connection, current.app, current.kind).await?;
+    raise_version(connection, current.app, id, current.kind).await?;
     Ok(true)
 }
 

@@ -8,6 +8,7 @@ use sqlx::{Row, SqlitePool, sqlite::SqliteRow};
 use crate::{
     columns::{Column, json},
     failure::failed,
+    health,
     secrets::expires_at,
 };
 
@@ -22,9 +23,10 @@ pub(crate) async fn sending_states(
     let rows = sqlx::query(
         "select s.id, s.app_id, s.lane, s.status, s.deleted_at is not null, s.version, v.url, \
          v.headers, v.retry, v.timeout_ms, v.max_in_flight, k.secret, k.expires_at, \
-         v.rate_per_s, v.ordering \
+         v.rate_per_s, v.ordering, h.failing_since, h.warned \
          from subscriptions s \
          join subscription_versions v on v.subscription_id = s.id and v.version = s.version \
+         left join subscription_health h on h.subscription_id = s.id \
          left join subscription_secrets k on k.subscription_id = s.id \
              and (k.expires_at is null or k.expires_at > ?2) \
          where s.id in (select value from json_each(?1)) \
@@ -86,5 +88,6 @@ fn read(row: &SqliteRow) -> Result<SendingState, StoreError> {
         ordering: version("ordering")
             .word(row.try_get(14).map_err(failed)?, Ordering::from_code)?,
         secrets: Vec::new(),
+        failing: health::read(row, 15)?,
     })
 }

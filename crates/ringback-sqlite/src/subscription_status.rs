@@ -5,7 +5,9 @@ use ringback_model::{AppId, Lane, SubscriptionId, SubscriptionStatus};
 use ringback_store::{StoreError, Subscription, Within};
 use sqlx::SqliteConnection;
 
-use crate::{apps::raise_version, columns::Column, failure::failed, subscriptions, waiting};
+use crate::{
+    apps::raise_version, columns::Column, failure::failed, health, subscriptions, waiting,
+};
 
 /// See [`ringback_store::Registry::pause_subscription`].
 pub(crate) async fn pause(
@@ -35,6 +37,9 @@ pub(crate) async fn resume(
     };
     if current.status != SubscriptionStatus::Active {
         set_status(connection, &current, SubscriptionStatus::Active, None, now).await?;
+    }
+    if current.status == SubscriptionStatus::Disabled {
+        health::forget(connection, id).await?;
     }
     subscriptions::get(connection, id, within).await
 }
@@ -73,7 +78,7 @@ pub(crate) async fn delete(
         return Ok(false);
     };
     delete_one(connection, id, current.lane, now).await?;
-    raise_version(connection, current.app, current.kind).await?;
+    raise_version(connection, current.app, id, current.kind).await?;
     Ok(true)
 }
 
@@ -129,5 +134,5 @@ async fn set_status(
     .execute(&mut *connection)
     .await
     .map_err(failed)?;
-    raise_version(connection, current.app, current.kind).await
+    raise_version(connection, current.app, current.id, current.kind).await
 }

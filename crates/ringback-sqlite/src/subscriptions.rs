@@ -1,7 +1,7 @@
 //! Subscriptions, and what their owners chose.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, Lane, Ordering, SubscriptionId, SubscriptionStatus};
+use ringback_model::{AppId, Lane, Ordering, PayloadFilter, SubscriptionId, SubscriptionStatus};
 use ringback_store::{
     Changed, NewSubscription, Sealed, StoreError, Subscription, SubscriptionChange,
     SubscriptionConfig, SubscriptionKind, Within,
@@ -20,9 +20,11 @@ macro_rules! select {
         concat!(
             "select s.id, s.app_id, s.lane, s.kind, s.status, s.status_reason, s.version, \
              s.created_at, s.updated_at, v.url, v.event_types, v.headers, v.retry, \
-             v.timeout_ms, v.max_in_flight, v.description, v.labels, v.rate_per_s, v.ordering \
+             v.timeout_ms, v.max_in_flight, v.description, v.labels, v.payload_filter, \
+             v.rate_per_s, v.ordering, h.failing_since \
              from subscriptions s join subscription_versions v \
              on v.subscription_id = s.id and v.version = s.version \
+             left join subscription_health h on h.subscription_id = s.id \
              where s.deleted_at is null and ",
             $tail
         )
@@ -53,7 +55,7 @@ pub(crate) async fn create(
     }
     write_version(connection, new.id, 1, &new.config, now).await?;
     secrets::write(connection, new.id, 1, &new.secret, now).await?;
-    raise_version(connection, new.app, new.kind).await?;
+    raise_version(connection, new.app, new.id, new.kind).await?;
     get(connection, new.id, Within::Everything).await
 }
 
@@ -116,7 +118,7 @@ pub(crate) async fn update(
         .execute(&mut *connection)
         .await
         .map_err(failed)?;
-    raise_version(connection, current.app, current.kind).await?;
+    raise_version(connection, current.app, id, current.kind).await?;
     let updated = get(connection, id, within).await?;
     Ok(updated.map_or(Changed::NotFound, Changed::Done))
 }
@@ -130,8 +132,8 @@ async fn write_version(
 ) -> Result<(), StoreError> {
     sqlx::query(
         "insert into subscription_versions (subscription_id, version, url, event_types, headers, \
-         retry, timeout_ms, max_in_flight, description, labels, created_at, rate_per_s, ordering) \
-         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+         retry, timeout_ms, max_in_flight, description, labels, payload_filter, created_at, \
+         rate_per_s, ordering) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )
     .bind(id.get())
     .bind(version)
@@ -143,6 +145,7 @@ async fn write_version(
     .bind(config.max_in_flight)
     .bind(&config.description)
     .bind(json(&config.labels))
+    .bind(config.payload_filter.as_ref().map(PayloadFilter::as_str))
     .bind(now.timestamp_millis())
     .bind(config.rate_per_s)
     .bind(config.ordering.code())
@@ -156,6 +159,7 @@ fn changed(config: SubscriptionConfig, change: SubscriptionChange) -> Subscripti
     SubscriptionConfig {
         url: change.url.unwrap_or(config.url),
         event_types: change.event_types.unwrap_or(config.event_types),
+        payload_filter: change.payload_filter.unwrap_or(config.payload_filter),
         headers: change.headers.unwrap_or(config.headers),
         retry: change.retry.unwrap_or(config.retry),
         timeout_ms: change.timeout_ms.unwrap_or(config.timeout_ms),
@@ -176,6 +180,9 @@ fn kind_text(kind: SubscriptionKind) -> &'static str {
 
 fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
     let own = |name| Column("subscriptions", name);
+    let failing_since: Option<i64> = row.try_get("failing_since").map_err(failed)?;
+    let failing_since =
+        failing_since.map(|since| Column("subscription_health", "failing_since").time(since));
     let kind = match row.try_get(3).map_err(failed)? {
         "standard" => SubscriptionKind::Standard,
         "callback" => SubscriptionKind::Callback,
@@ -193,6 +200,7 @@ fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
         status_reason: row.try_get(5).map_err(failed)?,
         version: row.try_get(6).map_err(failed)?,
         config: read_config(row)?,
+        failing_since: failing_since.transpose()?,
         created_at: own("created_at").time(row.try_get(7).map_err(failed)?)?,
         updated_at: own("updated_at").time(row.try_get(8).map_err(failed)?)?,
     })
@@ -201,16 +209,20 @@ fn read(row: &SqliteRow) -> Result<Subscription, StoreError> {
 fn read_config(row: &SqliteRow) -> Result<SubscriptionConfig, StoreError> {
     let version = |name| Column("subscription_versions", name);
     let headers: Option<Vec<u8>> = row.try_get(11).map_err(failed)?;
+    let payload_filter: Option<&str> = row.try_get(17).map_err(failed)?;
     Ok(SubscriptionConfig {
         url: row.try_get(9).map_err(failed)?,
         event_types: version("event_types").json(row.try_get(10).map_err(failed)?)?,
+        payload_filter: payload_filter
+            .map(|text| version("payload_filter").parse(text))
+            .transpose()?,
         headers: headers.map(Sealed::from_bytes),
         retry: version("retry").json(row.try_get(12).map_err(failed)?)?,
         timeout_ms: version("timeout_ms").number(row.try_get(13).map_err(failed)?)?,
         max_in_flight: version("max_in_flight").number(row.try_get(14).map_err(failed)?)?,
-        rate_per_s: row.try_get(17).map_err(failed)?,
+        rate_per_s: row.try_get(18).map_err(failed)?,
         ordering: version("ordering")
-            .word(row.try_get(18).map_err(failed)?, Ordering::from_code)?,
+            .word(row.try_get(19).map_err(failed)?, Ordering::from_code)?,
         description: row.try_get(15).map_err(failed)?,
         labels: version("labels").json(row.try_get(16).map_err(failed)?)?,
     })

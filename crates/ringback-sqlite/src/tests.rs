@@ -60,6 +60,7 @@ fn new_subscription(id: SubscriptionId) -> NewSubscription {
         config: SubscriptionConfig {
             url: "https://receiver.example/".to_owned(),
             event_types: vec!["*".parse().unwrap()],
+            payload_filter: None,
             headers: None,
             retry: Default::default(),
             timeout_ms: 15_000,

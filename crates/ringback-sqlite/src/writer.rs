@@ -11,6 +11,9 @@
 //! A command that fails is undone alone. Since that is rare, nothing is paid for it
 //! in advance: the transaction is rolled back and run again with a savepoint around
 //! each command. So a command may run twice, and only its second run counts.
+//!
+//! What can wait has a queue of its own: a command from there is run alone, when there
+//! is nothing else to do, or after it was passed over often.
 
 use std::{
     pin::Pin,
@@ -32,6 +35,9 @@ const QUEUE: usize = 1024;
 /// How many commands share a commit at most: what comes first is not held up by what
 /// keeps coming.
 const GROUP: usize = 128;
+/// How many commits may be preferred to a command that can wait: a server that is never
+/// idle has to end its days all the same.
+const PREFERRED: u32 = 50;
 
 /// What a command does with the connection, inside the transaction that is open.
 pub(crate) type Work<'c, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'c>>;
@@ -45,6 +51,7 @@ struct Closed;
 #[derive(Clone, Debug)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Message>,
+    idle: mpsc::Sender<Message>,
     commits: Arc<AtomicU64>,
 }
 
@@ -57,10 +64,17 @@ impl Writer {
     /// Starts the task that owns `connection`. It ends when all handles are dropped.
     pub(crate) fn start(connection: SqliteConnection) -> Self {
         let (sender, queue) = mpsc::channel(QUEUE);
+        let (idle_sender, idle) = mpsc::channel(1);
         let commits = Arc::new(AtomicU64::new(0));
-        tokio::spawn(serve(connection, queue, Arc::clone(&commits)));
+        let queues = Queues {
+            first: queue,
+            idle,
+            preferred: 0,
+        };
+        tokio::spawn(serve(connection, queues, Arc::clone(&commits)));
         Self {
             queue: sender,
+            idle: idle_sender,
             commits,
         }
     }
@@ -76,13 +90,34 @@ impl Writer {
         T: Send + 'static,
         F: for<'c> Fn(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
     {
+        Self::run_in(&self.queue, work).await
+    }
+
+    /// Like [`Self::run`], but whatever else is to be written goes first.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn run_when_idle<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
+        Self::run_in(&self.idle, work).await
+    }
+
+    async fn run_in<T, F>(queue: &mpsc::Sender<Message>, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> Fn(&'c mut SqliteConnection) -> Work<'c, T> + Send + 'static,
+    {
         let (answer, answered) = oneshot::channel();
         let command = Box::new(Queued {
             work,
             outcome: None,
             answer,
         });
-        self.queue
+        queue
             .send(Message::Run(command))
             .await
             .map_err(|_| StoreError::unavailable(Closed))?;
@@ -111,13 +146,47 @@ impl Writer {
     }
 }
 
-async fn serve(
-    mut connection: SqliteConnection,
-    mut queue: mpsc::Receiver<Message>,
-    commits: Arc<AtomicU64>,
-) {
+/// What is to be written.
+struct Queues {
+    first: mpsc::Receiver<Message>,
+    idle: mpsc::Receiver<Message>,
+    /// How many times the first was preferred although the other had something.
+    preferred: u32,
+}
+
+impl Queues {
+    /// Waits for something to do; `false` when there will be nothing more.
+    async fn next(&mut self, messages: &mut Vec<Message>) -> bool {
+        if self.preferred >= PREFERRED
+            && let Ok(message) = self.idle.try_recv()
+        {
+            self.preferred = 0;
+            messages.push(message);
+            return true;
+        }
+        tokio::select! {
+            biased;
+            taken = self.first.recv_many(messages, GROUP) => {
+                self.preferred += u32::from(!self.idle.is_empty());
+                taken > 0
+            }
+            Some(message) = self.idle.recv() => {
+                self.preferred = 0;
+                messages.push(message);
+                true
+            }
+        }
+    }
+
+    fn close(&mut self) {
+        self.first.close();
+        self.idle.close();
+    }
+}
+
+async fn serve(mut connection: SqliteConnection, mut queues: Queues, commits: Arc<AtomicU64>) {
     let (mut messages, mut group, mut closing) = (Vec::new(), Vec::new(), None);
-    while closing.is_none() && queue.recv_many(&mut messages, GROUP).await > 0 {
+    while closing.is_none() && queues.next(&mut messages).await {
         for message in messages.drain(..) {
             match message {
                 Message::Run(command) => group.push(command),
@@ -133,7 +202,7 @@ async fn serve(
                 .for_each(|command| command.answer(failure.as_ref()));
         }
     }
-    queue.close();
+    queues.close();
     if let Err(error) = connection.close().await {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -262,3 +331,49 @@ macro_rules! commit {
     };
 }
 pub(crate) use commit;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Puts one message into each queue given, and says which is taken.
+    async fn taken(
+        queues: &mut Queues,
+        first: Option<&mpsc::Sender<Message>>,
+        idle: Option<&mpsc::Sender<Message>>,
+    ) -> &'static str {
+        for sender in first.into_iter().chain(idle) {
+            let (answer, _) = oneshot::channel();
+            // Full: there is one already.
+            let _ = sender.try_send(Message::Close(answer));
+        }
+        let mut messages = Vec::new();
+        let waiting = queues.idle.len();
+        assert!(queues.next(&mut messages).await);
+        if queues.idle.len() < waiting {
+            "idle"
+        } else {
+            "first"
+        }
+    }
+
+    #[tokio::test]
+    async fn what_can_wait_does_but_not_for_ever() {
+        let (first, receiver) = mpsc::channel(QUEUE);
+        let (idle, idle_receiver) = mpsc::channel(1);
+        let mut queues = Queues {
+            first: receiver,
+            idle: idle_receiver,
+            preferred: 0,
+        };
+        assert_eq!(taken(&mut queues, None, Some(&idle)).await, "idle");
+        for _ in 0..2 {
+            for _ in 0..PREFERRED {
+                let one = taken(&mut queues, Some(&first), Some(&idle)).await;
+                assert_eq!(one, "first");
+            }
+            let one = taken(&mut queues, Some(&first), Some(&idle)).await;
+            assert_eq!(one, "idle");
+        }
+    }
+}

@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventId, EventType, EventTypePattern, KeyId, Lane, OrderKey, Ordering, Slug,
-    SubscriptionId,
+    AppId, EventId, EventType, EventTypePattern, KeyId, Lane, OrderKey, Ordering, PayloadFilter,
+    Slug, SubscriptionId,
 };
 
 use crate::StoreError;
@@ -42,6 +42,18 @@ pub trait Accept: Send + Sync {
     /// What an application's events have to be matched with; `None` if there is no
     /// such application.
     async fn routes(&self, app: &AppRef) -> Result<Option<AppRoutes>, StoreError>;
+
+    /// What became of those routes after `version`; `None` if there is no such
+    /// application.
+    ///
+    /// For who has the routes of that version, or of any later one: applying the changes
+    /// to them gives the routes of [`RouteChanges::version`]. Costs as much as there are
+    /// changes.
+    async fn routes_since(
+        &self,
+        app: &AppRef,
+        version: i64,
+    ) -> Result<Option<RouteChanges>, StoreError>;
 }
 
 /// Names an application, as `{app}` in paths and bodies does.
@@ -64,6 +76,19 @@ pub struct AppRoutes {
     pub routes: Vec<Route>,
 }
 
+/// What changed in the routes of one application.
+#[derive(Clone, Debug)]
+pub struct RouteChanges {
+    /// Whose they are: another application may have the slug by now.
+    pub app: AppId,
+    /// The version that they lead to.
+    pub version: i64,
+    /// New ones and changed ones, as they are at that version.
+    pub routes: Vec<Route>,
+    /// Subscriptions that have no route at that version: deleted or disabled.
+    pub gone: Vec<SubscriptionId>,
+}
+
 /// One subscription, as far as matching needs it.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -71,8 +96,10 @@ pub struct Route {
     pub subscription: SubscriptionId,
     /// Its lane, as stored with it.
     pub lane: Lane,
-    /// Which events it wants: those that any pattern matches.
+    /// Which events it wants: those that any pattern matches,
     pub event_types: Vec<EventTypePattern>,
+    /// and this filter, if there is one.
+    pub filter: Option<PayloadFilter>,
     /// Whether its deliveries keep the order of their events.
     pub ordering: Ordering,
     /// It is paused: its deliveries are made, and wait.

@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 /// The database's clock, read at each heartbeat and carried on monotonically.
 ///
-/// Nodes whose own clocks differ agree through it. It never steps back by itself:
-/// when the database's clock does, time stands still here until it has caught up.
+/// Nodes whose own clocks differ agree through it. It never steps back: when the
+/// database's clock does, time goes on here, a little slower, until that has caught up.
 ///
 /// A test makes one with [`Clock::manual`] and moves it by hand; whoever sleeps on
 /// it wakes when its time has come, so days pass in milliseconds.
@@ -28,9 +28,18 @@ enum Kind {
 struct Anchor {
     read_at: Instant,
     time: DateTime<Utc>,
+    /// How far this was ahead of the database.
+    ahead: Duration,
 }
 
+/// A clock that is ahead goes slower by so many parts.
+const SLOWER: u32 = 10;
+
 impl Clock {
+    /// When the database's clock was set back by less than this, who starts or reads it
+    /// goes on from where the others are: see [`crate::Lanes::now`].
+    pub const CARRIED_ON: Duration = Duration::from_secs(86_400);
+
     /// A clock that runs, beginning at the database's time `now`.
     #[expect(
         clippy::disallowed_methods,
@@ -40,6 +49,7 @@ impl Clock {
         Self(Arc::new(Kind::Running(Mutex::new(Anchor {
             read_at: Instant::now(),
             time: now,
+            ahead: Duration::ZERO,
         }))))
     }
 
@@ -49,9 +59,16 @@ impl Clock {
     }
 
     /// The time now, by the database.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where monotonic time is read"
+    )]
     pub fn now(&self) -> DateTime<Utc> {
         match &*self.0 {
-            Kind::Running(anchor) => read(*anchor.lock().unwrap_or_else(PoisonError::into_inner)),
+            Kind::Running(anchor) => anchor
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .at(Instant::now()),
             Kind::Manual(time) => *time.borrow(),
         }
     }
@@ -78,11 +95,7 @@ impl Clock {
     pub fn set(&self, database_now: DateTime<Utc>) {
         if let Kind::Running(anchor) = &*self.0 {
             let mut anchor = anchor.lock().unwrap_or_else(PoisonError::into_inner);
-            let time = database_now.max(read(*anchor));
-            *anchor = Anchor {
-                read_at: Instant::now(),
-                time,
-            };
+            *anchor = anchor.set(database_now, Instant::now());
         }
     }
 
@@ -118,16 +131,27 @@ impl Clock {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is where monotonic time is read"
-)]
-fn read(anchor: Anchor) -> DateTime<Utc> {
-    anchor.time + Instant::now().duration_since(anchor.read_at)
+impl Anchor {
+    fn at(self, instant: Instant) -> DateTime<Utc> {
+        let passed = instant.duration_since(self.read_at);
+        self.time + (passed - self.ahead.min(passed / SLOWER))
+    }
+
+    /// Goes on from a fresh reading, ahead of it if need be.
+    fn set(self, database_now: DateTime<Utc>, instant: Instant) -> Self {
+        let time = database_now.max(self.at(instant));
+        Self {
+            read_at: instant,
+            time,
+            ahead: (time - database_now).to_std().unwrap_or_default(),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
+
     use super::*;
 
     fn instant(text: &str) -> DateTime<Utc> {
@@ -142,6 +166,57 @@ mod tests {
         assert!(clock.now() >= before);
         clock.set(instant("2027-01-01T00:00:00Z"));
         assert!(clock.now() >= instant("2027-01-01T00:00:00Z"));
+    }
+
+    /// What the clock shows second by second, while the database's jumps.
+    fn beats(jumps: &[(u64, i64)], seconds: u64) -> Vec<(TimeDelta, TimeDelta)> {
+        let start = instant("2026-01-05T09:00:00Z");
+        let Kind::Running(anchor) = &*Clock::running(start).0 else {
+            unreachable!("it runs")
+        };
+        let mut anchor = *anchor.lock().unwrap();
+        let began = anchor.read_at;
+        let mut shown = Vec::new();
+        for second in 0..seconds {
+            let (passed, at) = (
+                TimeDelta::seconds(second.cast_signed()),
+                Duration::from_secs(second),
+            );
+            let jumped = jumps.iter().filter(|(when, _)| *when <= second);
+            let database = passed + TimeDelta::seconds(jumped.map(|(_, by)| by).sum());
+            // Every third second, as heartbeats do.
+            if second % 3 == 0 {
+                anchor = anchor.set(start + database, began + at);
+            }
+            shown.push((anchor.at(began + at) - start, database));
+        }
+        shown
+    }
+
+    #[test]
+    fn time_never_stops_nor_steps_back_when_the_databases_clock_does() {
+        let shown = beats(&[(100, -3600)], 50_000);
+        for pair in shown.windows(2) {
+            let step = pair[1].0 - pair[0].0;
+            let (least, most) = (TimeDelta::milliseconds(900), TimeDelta::milliseconds(1000));
+            assert!(least <= step && step <= most, "a second took {step}");
+        }
+        // A tenth slower: an hour is made good in ten.
+        let caught_up = shown
+            .iter()
+            .skip(101)
+            .position(|(time, database)| time == database);
+        let hours = caught_up.unwrap() / 3600;
+        assert_eq!(hours, 10);
+    }
+
+    #[test]
+    fn a_jump_ahead_is_followed_at_the_next_beat_and_its_repair_made_good_slowly() {
+        let shown = beats(&[(100, 3600), (200, -3600)], 40_000);
+        assert_eq!(shown[101].0, TimeDelta::seconds(101));
+        assert_eq!(shown[102].0, TimeDelta::seconds(102 + 3600));
+        assert!(shown.is_sorted_by(|one, next| one.0 < next.0));
+        assert_eq!(shown[39_999].0, TimeDelta::seconds(39_999));
     }
 
     #[tokio::test]

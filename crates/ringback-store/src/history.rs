@@ -52,7 +52,8 @@ pub trait History: Send + Sync {
     ) -> Result<Option<Vec<Attempt>>, StoreError>;
 
     /// Has an event sent again: a settled delivery starts a new round, one that waits
-    /// for a retry is due at once. Attempts keep their numbers.
+    /// for a retry is due at once. Attempts keep their numbers. What is settled and
+    /// would go within the hour is refused, so that nothing goes that was replayed.
     async fn replay(
         &self,
         id: DeliveryId,
@@ -197,7 +198,7 @@ pub enum ReplayOutcome {
     SubscriptionDisabled,
     /// Its subscription is deleted.
     SubscriptionGone,
-    /// The event's data is no longer kept.
+    /// The event's data is no longer kept, or goes within the hour.
     PayloadExpired,
     /// There is none.
     NotFound,

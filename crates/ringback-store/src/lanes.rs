@@ -14,7 +14,9 @@ use crate::StoreError;
 /// lease expired may take its lanes.
 #[async_trait]
 pub trait Lanes: Send + Sync {
-    /// The database's clock.
+    /// The database's clock; or, if that was set back since, what nodes went by at their
+    /// last beat, so that who comes agrees with who is there. Set back by
+    /// [`Clock::CARRIED_ON`](crate::Clock::CARRIED_ON) or more, it is taken as it is.
     async fn now(&self) -> Result<DateTime<Utc>, StoreError>;
 
     /// Registers a process. One that comes back under the same name gets its number

@@ -20,7 +20,7 @@ pub use vault::{MasterKey, MasterKeyError, OpenError, Sealed, Vault};
 mod accept;
 pub use accept::{
     Accept, AcceptItem, AcceptOutcome, Accepted, AppRef, AppRoutes, ExternalId, IdempotencyKey,
-    NewDelivery, NewEvent, Route,
+    NewDelivery, NewEvent, Route, RouteChanges,
 };
 
 mod registry;
@@ -38,8 +38,8 @@ pub use history::{
 
 mod outbox;
 pub use outbox::{
-    AttemptAnswer, AttemptRecord, DueRetry, Next, Outbox, OutboxKey, Payload, SendingState,
-    Settlement, Source,
+    AttemptAnswer, AttemptRecord, DueRetry, HealthChange, Next, Outbox, OutboxKey, Payload,
+    SendingState, Settlement, Source,
 };
 
 mod record;

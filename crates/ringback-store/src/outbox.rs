@@ -6,8 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, AttemptError, DeadReason, DeliveryId, EventId, EventType, Lane, OrderKey, Ordering,
-    RetrySpec, SubscriptionId, SubscriptionStatus,
+    AppId, AttemptError, DeadReason, DeliveryId, EventId, EventType, Failing, Lane, OrderKey,
+    Ordering, RetrySpec, SubscriptionId, SubscriptionStatus,
 };
 
 use crate::{NodeLease, Sealed, StoreError};
@@ -46,6 +46,21 @@ pub trait Outbox: Send + Sync {
     async fn due(
         &self,
         subscriptions: &[(Lane, SubscriptionId)],
+        until: DateTime<Utc>,
+        limit: u32,
+    ) -> Result<Vec<DueRetry>, StoreError> {
+        let from_the_first = |(lane, id): &_| (*lane, *id, DateTime::UNIX_EPOCH);
+        let subscriptions: Vec<_> = subscriptions.iter().map(from_the_first).collect();
+        self.due_after(&subscriptions, until, limit).await
+    }
+
+    /// The same without what was due at a time or before it.
+    ///
+    /// - `subscriptions`: each with that time. What was parked stands before it, so a
+    ///   look costs nothing by how much that is.
+    async fn due_after(
+        &self,
+        subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError>;
@@ -88,9 +103,19 @@ pub trait Outbox: Send + Sync {
         due_at: DateTime<Utc>,
     ) -> Result<(), StoreError>;
 
-    /// Disables a subscription because its receiver wants no more: all that waits for
-    /// it becomes dead, in the same commit. `reason` is shown to people, like
-    /// `410 Gone`.
+    /// Takes note of how subscriptions are, at most one change of each: that they fail,
+    /// or that they work again. Fenced: what the lease does not own is left out, and so
+    /// are subscriptions that are deleted.
+    async fn record_health(
+        &self,
+        lease: &NodeLease,
+        changes: &[HealthChange],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError>;
+
+    /// Disables a subscription because its receiver wants no more, or has failed for too
+    /// long: all that waits for it becomes dead, in the same commit. `reason` is shown to
+    /// people, like `410 Gone`.
     async fn disable_subscription(
         &self,
         id: SubscriptionId,
@@ -174,6 +199,19 @@ pub struct SendingState {
     /// Live signing secrets, newest first, each with its end, sealed for
     /// `secret:{subscription id}`.
     pub secrets: Vec<(Sealed, Option<DateTime<Utc>>)>,
+    /// It has had nothing but failures, as far as that was recorded.
+    pub failing: Option<Failing>,
+}
+
+/// How a subscription is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthChange {
+    /// Its lane.
+    pub lane: Lane,
+    /// Its id.
+    pub subscription: SubscriptionId,
+    /// `None`: it works.
+    pub failing: Option<Failing>,
 }
 
 /// What became of a delivery that was taken in hand.

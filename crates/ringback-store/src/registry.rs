@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventTypePattern, KeyId, Lane, Ordering, Quotas, RetrySpec, Scopes, Slug,
+    AppId, EventTypePattern, KeyId, Lane, Ordering, PayloadFilter, Quotas, RetrySpec, Scopes, Slug,
     SubscriptionId, SubscriptionStatus,
 };
 
@@ -85,7 +85,8 @@ pub trait Registry: Send + Sync {
         now: DateTime<Utc>,
     ) -> Result<Option<Subscription>, StoreError>;
 
-    /// Makes a paused or disabled subscription active again.
+    /// Makes a paused or disabled subscription active again. What was recorded of the
+    /// failures of a disabled one is forgotten.
     async fn resume_subscription(
         &self,
         id: SubscriptionId,
@@ -256,6 +257,9 @@ pub struct Subscription {
     pub version: i32,
     /// What its owner chose.
     pub config: SubscriptionConfig,
+    /// Since when it has had nothing but failures; `None` while it works, and for the
+    /// first minute.
+    pub failing_since: Option<DateTime<Utc>>,
     /// When it was created.
     pub created_at: DateTime<Utc>,
     /// When its status or configuration last changed.
@@ -278,6 +282,8 @@ pub struct SubscriptionConfig {
     pub url: String,
     /// Which events; not empty.
     pub event_types: Vec<EventTypePattern>,
+    /// Which of those, by what is in them; `None` for all.
+    pub payload_filter: Option<PayloadFilter>,
     /// Extra request headers as JSON, sealed for `headers:{subscription id}`; `None`
     /// if there are none.
     pub headers: Option<Sealed>,
@@ -319,6 +325,8 @@ pub struct SubscriptionChange {
     pub url: Option<String>,
     /// See [`SubscriptionConfig::event_types`].
     pub event_types: Option<Vec<EventTypePattern>>,
+    /// See [`SubscriptionConfig::payload_filter`]; the inner `None` removes it.
+    pub payload_filter: Option<Option<PayloadFilter>>,
     /// See [`SubscriptionConfig::headers`]; the inner `None` removes them.
     pub headers: Option<Option<Sealed>>,
     /// See [`SubscriptionConfig::retry`].

@@ -13,7 +13,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use clap::Parser;
-use ringback_testkit::load::{Plan, Processes, Sink, run};
+use ringback_testkit::load::{Manner, Plan, Processes, Sink, ToldBy, run};
 
 #[derive(Parser)]
 struct Arguments {
@@ -41,6 +41,15 @@ struct Arguments {
     /// Of each subscription.
     #[arg(long, default_value_t = 256)]
     max_in_flight: u16,
+    /// How long an attempt may take, in seconds.
+    #[arg(long, default_value_t = 15)]
+    timeout_s: u64,
+    /// How many more subscriptions the application has, which want none of the events.
+    #[arg(long, default_value_t = 0)]
+    others: u64,
+    /// Tell subscriptions apart by a filter of their own, not by a type.
+    #[arg(long)]
+    by_filter: bool,
     /// The length of an event's `data`.
     #[arg(long, default_value_t = 1024)]
     data_bytes: usize,
@@ -59,6 +68,10 @@ struct Arguments {
     /// Only receive, at `--listen`, until stopped.
     #[arg(long)]
     receiver_only: bool,
+    /// How to answer deliveries: `204`, `after:10` for ten seconds later, or `never`. A
+    /// receiver that runs is changed by `POST /manner`.
+    #[arg(long, default_value = "204")]
+    manner: Manner,
     /// Where to receive.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
@@ -68,13 +81,13 @@ struct Arguments {
 async fn main() {
     let arguments = Arguments::parse();
     if arguments.receiver_only {
-        let sink = Sink::start(arguments.listen).await;
+        let sink = Sink::start(arguments.listen, arguments.manner).await;
         println!("receiving at {}", sink.address());
         return std::future::pending().await;
     }
     let sink = match arguments.receiver {
         Some(_) => None,
-        None => Some(Sink::start(arguments.listen).await),
+        None => Some(Sink::start(arguments.listen, arguments.manner).await),
     };
     let sink = sink.as_ref().map(Sink::address).or(arguments.receiver);
     let plan = Plan {
@@ -89,6 +102,13 @@ async fn main() {
         connections: arguments.connections,
         subscriptions: arguments.subscriptions,
         max_in_flight: arguments.max_in_flight,
+        timeout_s: arguments.timeout_s,
+        others: arguments.others,
+        told_by: if arguments.by_filter {
+            ToldBy::Filter
+        } else {
+            ToldBy::Type
+        },
         data_bytes: arguments.data_bytes,
         patience: Duration::from_secs(arguments.patience_s),
         processes: Processes {

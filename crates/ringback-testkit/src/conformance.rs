@@ -17,6 +17,7 @@ pub mod disable;
 pub mod duplicates;
 pub mod events;
 pub mod fence;
+pub mod health;
 pub mod hints;
 pub mod keys;
 pub mod lanes;
@@ -28,6 +29,7 @@ pub mod order;
 pub mod outbox;
 pub mod replay;
 pub mod requests;
+pub mod retention;
 pub mod routes;
 pub mod secrets;
 pub mod settle;
@@ -79,6 +81,9 @@ macro_rules! conformance_cases {
                 routes_are_found_by_id_and_by_slug
                 a_route_says_which_events_go_where
                 only_active_and_paused_subscriptions_are_routes
+                what_changed_since_a_version_leads_to_the_present_routes
+                changes_of_nothing_are_none
+                changes_are_of_who_has_the_slug_now
                 every_change_raises_the_version
                 a_change_of_one_application_is_none_of_another
                 a_callbacks_subscription_raises_no_version
@@ -108,6 +113,13 @@ macro_rules! conformance_cases {
                 a_disabled_subscription_can_be_resumed_but_not_paused
                 pausing_holds_what_waits_and_resuming_frees_it
                 deleting_a_subscription_cancels_what_waits_for_it
+            }
+            health {
+                who_fails_is_known_to_until_it_works_again
+                many_changes_are_recorded_at_once
+                a_deposed_owner_records_no_health
+                nothing_is_recorded_of_what_is_gone
+                resuming_a_disabled_subscription_forgets_its_failures
             }
             secrets {
                 a_new_subscription_has_the_secret_it_came_with
@@ -146,6 +158,7 @@ macro_rules! conformance_cases {
                 payloads_of_kept_events_come_in_any_order
                 waiting_says_when_each_subscriptions_first_retry_is_due
                 due_retries_come_first_due_first
+                what_was_due_before_a_time_can_be_left_out
                 the_limit_of_due_retries_is_per_subscription
                 a_sending_state_is_what_the_subscription_is_now
                 deleted_subscriptions_have_a_sending_state_and_unknown_ones_none
@@ -242,6 +255,7 @@ macro_rules! conformance_cases {
                 twenty_that_join_at_once_get_twenty_numbers
                 a_thousand_and_twenty_four_nodes_are_all_there_can_be
                 the_databases_clock_goes_forward
+                a_clock_that_was_set_back_is_carried_on
             }
             hints {
                 a_hint_reaches_every_listener
@@ -272,6 +286,19 @@ macro_rules! conformance_cases {
                 twenty_that_add_bytes_at_once_lose_none
                 days_that_no_retention_reaches_are_forgotten
                 what_came_before_as_a_whole_is_known
+            }
+            retention {
+                what_arrived_is_gone_when_its_day_ends
+                what_waits_outlives_its_day_and_is_still_delivered
+                what_failed_again_after_its_day_waits_on_and_dies_as_always
+                a_dead_letter_outlives_its_day_and_can_be_replayed
+                a_dead_letter_goes_after_as_long_again
+                only_the_deliveries_that_wait_or_are_dead_outlive_their_day
+                what_outlives_its_day_can_be_withdrawn
+                ending_days_again_changes_nothing
+                pages_go_on_into_what_outlived_its_day
+                nothing_is_replayed_in_its_last_hour
+                accepting_and_settling_go_on_while_days_end
             }
         }
     };

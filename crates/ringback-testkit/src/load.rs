@@ -23,7 +23,7 @@ mod connection;
 pub use connection::{Answer, Connection};
 
 mod sink;
-pub use sink::Sink;
+pub use sink::{Manner, Sink};
 
 mod usage;
 pub use usage::Processes;
@@ -47,12 +47,27 @@ pub struct Plan {
     pub subscriptions: u64,
     /// Of each subscription.
     pub max_in_flight: u16,
+    /// Of each subscription, in seconds.
+    pub timeout_s: u64,
+    /// How many more subscriptions the application has, which want none of these events,
+    pub others: u64,
+    /// and what tells them from those that do.
+    pub told_by: ToldBy,
     /// How long an event's `data` is, in bytes.
     pub data_bytes: usize,
     /// How long to wait for what is still missing when all is posted.
     pub patience: Duration,
     /// What to measure.
     pub processes: Processes,
+}
+
+/// What subscriptions differ in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ToldBy {
+    /// Each wants a type of its own.
+    Type,
+    /// Each wants a value of its own in `data`.
+    Filter,
 }
 
 /// What it came to. Its text is a few lines for people.
@@ -184,15 +199,46 @@ async fn set_up(plan: &Plan, run: u64) -> String {
     let mut connection = Connection::open(plan.server, &plan.key).await.unwrap();
     let app = json!({ "slug": slug, "name": slug });
     must(201, connection.post("/v1/apps", &app).await.unwrap());
-    for index in 0..plan.subscriptions {
-        let subscription = json!({
+    let next = Arc::new(AtomicU64::new(0));
+    let mut makers = JoinSet::new();
+    for _ in 0..plan.connections {
+        let (plan, app, next) = (plan.clone(), slug.clone(), Arc::clone(&next));
+        makers.spawn(async move { subscribe_some(&plan, &app, run, &next).await });
+    }
+    makers.join_all().await;
+    slug
+}
+
+async fn subscribe_some(plan: &Plan, app: &str, run: u64, next: &AtomicU64) {
+    let mut connection = Connection::open(plan.server, &plan.key).await.unwrap();
+    let path = format!("/v1/apps/{app}/subscriptions");
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        if index >= plan.subscriptions + plan.others {
+            return;
+        }
+        let mut subscription = json!({
             "url": format!("http://{}/{run}/{index}", plan.sink),
             "max_in_flight": plan.max_in_flight,
+            "timeout_s": plan.timeout_s,
         });
-        let path = format!("/v1/apps/{slug}/subscriptions");
+        let is_other = index >= plan.subscriptions;
+        match plan.told_by {
+            ToldBy::Type if is_other => {
+                subscription["event_types"] = json!([format!("other.{index}")]);
+            }
+            ToldBy::Filter => {
+                let to = if is_other {
+                    index.to_string()
+                } else {
+                    "here".to_owned()
+                };
+                subscription["payload_filter"] = json!({ "data.to": to });
+            }
+            ToldBy::Type => {}
+        }
         must(201, connection.post(&path, &subscription).await.unwrap());
     }
-    slug
 }
 
 struct Posted {
@@ -252,7 +298,7 @@ async fn post_some(plan: &Plan, app: &str, next: &AtomicU64, began_us: u64) -> P
 fn event(app: &str, index: u64, sent_us: u64, data_bytes: usize) -> String {
     let mut body = format!(r#"{{"app":"{app}","type":"load.test","data":"#);
     let data_at = body.len();
-    body += &format!(r#"{{"n":{index},"sent_us":{sent_us},"pad":""#);
+    body += &format!(r#"{{"n":{index},"sent_us":{sent_us},"to":"here","pad":""#);
     let pad = (data_at + data_bytes).saturating_sub(body.len() + 2);
     body.extend(std::iter::repeat_n('x', pad));
     body += "\"}}";
@@ -313,7 +359,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_sink_tells_first_arrivals_from_repeats() {
-        let sink = Sink::start(([127, 0, 0, 1], 0).into()).await;
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), Manner::Status(204)).await;
         let mut sender = Connection::open(sink.address(), "").await.unwrap();
         for (path, index) in [
             ("/9/0", 0),
@@ -333,6 +379,24 @@ mod tests {
             (Some(4), Some(3))
         );
         assert!(report["p50_us"].as_u64().unwrap() >= 2_000);
+    }
+
+    #[tokio::test]
+    async fn the_sink_can_be_told_to_fail_and_counts_only_what_it_takes() {
+        let sink = Sink::start(([127, 0, 0, 1], 0).into(), Manner::Status(503)).await;
+        let mut sender = Connection::open(sink.address(), "").await.unwrap();
+        let data = event("load", 0, now_us(), 64);
+        let mut statuses = Vec::new();
+        for (path, body) in [("/9/0", &*data), ("/manner", "204"), ("/9/0", &*data)] {
+            let answer = sender.send("POST", path, body.as_bytes()).await.unwrap();
+            statuses.push(answer.status);
+        }
+        assert_eq!(statuses, [503, 204, 204]);
+        let answer = sender.send("GET", "/report/9", b"").await.unwrap();
+        let report: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(report["received"], 1);
+        assert_eq!("after:10".parse(), Ok(Manner::After(10)));
+        assert!("sometimes".parse::<Manner>().is_err());
     }
 
     #[test]

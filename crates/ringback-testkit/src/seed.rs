@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, AttemptError, DeliveryId, EventId, EventTypePattern, KeyId, Lane, NodeId, OrderKey,
-    Ordering, Quotas, RetrySpec, SubscriptionId,
+    AppId, AttemptError, DeliveryId, EventFields, EventId, EventTypePattern, KeyId, Lane, NodeId,
+    OrderKey, Ordering, Quotas, RetrySpec, SubscriptionId,
 };
 use ringback_store::{
     AcceptItem, AcceptOutcome, Accepted, AppRef, AttemptAnswer, AttemptRecord, CreatedApp,
@@ -113,6 +113,7 @@ pub fn config(url: &str) -> SubscriptionConfig {
     SubscriptionConfig {
         url: url.to_owned(),
         event_types: vec![EventTypePattern::Any],
+        payload_filter: None,
         headers: None,
         retry: RetrySpec::default(),
         timeout_ms: 15_000,
@@ -171,11 +172,16 @@ pub async fn new_event(
 ) -> NewEvent {
     let routes = store.routes(&AppRef::Id(app)).await.unwrap().unwrap();
     let event_type = event_type.parse().unwrap();
+    let (labels, data) = (
+        BTreeMap::new(),
+        Bytes::from_static(br#"{"id":"1042","total":1.10}"#),
+    );
+    let fields = EventFields::new(&event_type, &labels, &data);
     let wanted = routes.routes.iter().filter(|route| {
-        route
-            .event_types
-            .iter()
-            .any(|pattern| pattern.matches(&event_type))
+        let mut patterns = route.event_types.iter();
+        let filter = route.filter.as_ref();
+        patterns.any(|pattern| pattern.matches(&event_type))
+            && filter.is_none_or(|filter| filter.matches(&fields))
     });
     let deliveries = wanted
         .map(|route| NewDelivery {
@@ -190,8 +196,8 @@ pub async fn new_event(
         app,
         app_version: routes.version,
         event_type,
-        data: Bytes::from_static(br#"{"id":"1042","total":1.10}"#),
-        labels: BTreeMap::new(),
+        data,
+        labels,
         traceparent: None,
         ordering_key: None,
         deliver_at: None,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use ringback_model::Retention;
 use ringback_postgres::{PostgresOptions, PostgresStore};
 use ringback_sqlite::{ServerLock, SqliteOptions, SqliteStore, lock_for_serving};
 use ringback_store::Store;
@@ -25,10 +26,22 @@ impl Database {
     ///
     /// If it cannot be reached, or is set up in a way that loses what was acknowledged.
     pub async fn open(url: &DatabaseUrl) -> anyhow::Result<Self> {
+        Self::open_keeping(url, Retention::default()).await
+    }
+
+    /// Opens it for a server, which ends days.
+    ///
+    /// - `retention`: how long days are kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub async fn open_keeping(url: &DatabaseUrl, retention: Retention) -> anyhow::Result<Self> {
         match url {
             DatabaseUrl::Sqlite(path) => {
                 let options = SqliteOptions {
                     path: path.clone(),
+                    retention,
                     ..SqliteOptions::default()
                 };
                 let store = SqliteStore::open(options).await;
@@ -39,6 +52,7 @@ impl Database {
             DatabaseUrl::Postgres(text) => {
                 let options = PostgresOptions {
                     url: text.clone(),
+                    retention,
                     ..PostgresOptions::default()
                 };
                 let store = PostgresStore::connect(options).await;

@@ -3,11 +3,12 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use chrono::{DateTime, Utc};
 use ringback_api::{Api, ApiConfig};
 use ringback_dispatcher::{Dispatcher, DispatcherConfig};
 use ringback_egress::{Egress, EgressConfig};
 use ringback_metrics::Metrics;
-use ringback_store::{Clock, Membership, Store, Vault, handover};
+use ringback_store::{Clock, Membership, Store, StoreError, Vault, handover};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinSet},
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many accepted events may wait in memory to be taken over by the dispatcher.
 const HAND_OVER_CAPACITY: usize = 16_384;
-/// How often the days ahead are made ready.
+/// How often the days ahead are made ready, and old ones ended.
 const TEND_EVERY: Duration = Duration::from_secs(3600);
 /// How soon that is tried again when it failed.
 const TEND_AGAIN: Duration = Duration::from_secs(10);
@@ -165,15 +166,23 @@ async fn beat(membership: Arc<Membership>, store: Arc<dyn Store>) {
     membership.run(&*store).await;
 }
 
+/// The days ahead first: ending old ones may have to wait for others.
+async fn upkeep(store: &dyn Store, now: DateTime<Utc>) -> Result<(), StoreError> {
+    store.tend(now).await?;
+    store.end_days(now).await
+}
+
 async fn tend(store: Arc<dyn Store>, clock: Clock) {
     loop {
-        let wait = match store.tend(clock.now()).await {
+        let now = clock.now();
+        let wait = match upkeep(&*store, now).await {
             Ok(()) => TEND_EVERY,
             Err(error) => {
                 tracing::warn!(error = &error as &dyn std::error::Error, "upkeep failed");
                 TEND_AGAIN
             }
         };
-        clock.sleep(wait).await;
+        // From its beginning: what came due while it ran is not put off.
+        clock.sleep_until(now + wait).await;
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, CommandFactory, ValueEnum};
 use ipnet::IpNet;
-use ringback_model::Quotas;
+use ringback_model::{Quotas, Retention};
 use serde::Deserialize;
 
 /// What an operator can set. `--database-url`, `RINGBACK_DATABASE_URL` and
@@ -91,6 +91,15 @@ pub struct Settings {
     /// How many attempts may be under way at once on this node [default: 512]
     #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT", value_name = "COUNT")]
     pub max_in_flight: Option<usize>,
+
+    /// Of them, how many to one host, over all subscriptions [default: 256]
+    #[arg(long, env = "RINGBACK_MAX_IN_FLIGHT_PER_HOST", value_name = "COUNT")]
+    pub max_in_flight_per_host: Option<usize>,
+
+    /// For how many days after its own an event can be looked up and replayed; the same
+    /// on every node [default: 30]
+    #[arg(long, env = "RINGBACK_RETENTION_DAYS", value_name = "DAYS")]
+    pub retention_days: Option<u16>,
 
     /// How many events per second an application may bring in on each node, unless it has
     /// a quota of its own [default: no limit]
@@ -181,6 +190,8 @@ impl Settings {
             egress_allow_http: self.egress_allow_http.or(file.egress_allow_http),
             egress_dns: self.egress_dns.or(file.egress_dns),
             max_in_flight: self.max_in_flight.or(file.max_in_flight),
+            max_in_flight_per_host: self.max_in_flight_per_host.or(file.max_in_flight_per_host),
+            retention_days: self.retention_days.or(file.retention_days),
             quota_events_per_s: self.quota_events_per_s.or(file.quota_events_per_s),
             quota_pending_deliveries: self
                 .quota_pending_deliveries
@@ -201,6 +212,18 @@ impl Settings {
                 .map_err(anyhow::Error::msg)
                 .context("database_url"),
             None => Ok(DatabaseUrl::Sqlite("ringback.db".into())),
+        }
+    }
+
+    /// How long days are kept: 30 of them unless set.
+    ///
+    /// # Errors
+    ///
+    /// If what is set is too short or too long.
+    pub fn retention(&self) -> anyhow::Result<Retention> {
+        match self.retention_days {
+            Some(days) => Retention::of_days(days).context("retention_days"),
+            None => Ok(Retention::default()),
         }
     }
 
@@ -384,6 +407,21 @@ mod tests {
             error.ends_with("did you mean `RINGBACK_LISTEN`?"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn days_are_kept_as_long_as_is_set_and_no_shorter_than_is_safe() {
+        assert_eq!(
+            Settings::default().retention().unwrap(),
+            Retention::default()
+        );
+        for (days, kept) in [(3, false), (4, true), (90, true), (401, false)] {
+            let settings = from_toml(&format!("retention_days = {days}")).unwrap();
+            assert_eq!(settings.retention().is_ok(), kept, "{days}");
+        }
+        let settings = from_toml("retention_days = 1").unwrap();
+        let error = format!("{:#}", settings.retention().unwrap_err());
+        assert_eq!(error, "retention_days: must be between 4 and 400 days");
     }
 
     #[test]

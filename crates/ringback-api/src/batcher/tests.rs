@@ -6,10 +6,10 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, NaiveDate, Utc};
-use ringback_model::{AppId, NodeId, Quotas, SubscriptionId};
+use ringback_model::{AppId, NodeId, Quotas, Retention, SubscriptionId};
 use ringback_store::{
     Accepted, AppRef, AppRoutes, Beat, Clock, HandOverReceiver, Lanes, NewDelivery, NodeLease,
-    StoredBytes, Usage, handover,
+    RouteChanges, StoredBytes, Usage, handover,
 };
 use tokio::sync::{Notify, Semaphore, broadcast};
 
@@ -51,6 +51,10 @@ impl Accept for Gated {
     }
 
     async fn routes(&self, _: &AppRef) -> Result<Option<AppRoutes>, StoreError> {
+        Ok(None)
+    }
+
+    async fn routes_since(&self, _: &AppRef, _: i64) -> Result<Option<RouteChanges>, StoreError> {
         Ok(None)
     }
 }
@@ -167,7 +171,7 @@ async fn lab(duplicates: bool) -> Lab {
         clock.clone(),
         Arc::default(),
         Quotas::default(),
-        30,
+        Retention::default(),
     );
     let batcher = Batcher::start(Flusher {
         accept: Arc::clone(&gated) as _,

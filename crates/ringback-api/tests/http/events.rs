@@ -209,6 +209,30 @@ async fn what_changed_behind_the_cache_is_loaded_anew() {
 }
 
 #[tokio::test]
+async fn what_changed_is_loaded_anew_under_every_name_in_a_batch() {
+    use ringback_store::{Registry, Within};
+    let service = Service::new().await;
+    let app = service.app("billing").await;
+    let id = service.subscription("billing").await;
+    let one = |app: &str| json!({ "app": app, "type": "a", "data": 1 });
+    let batch = async || {
+        let body = json!({ "events": [one("billing"), one(&app), one("billing")] });
+        let answer = service.post("/v1/events/batch", body).send().await;
+        let answer = answer.expect(StatusCode::ACCEPTED).json();
+        let deliveries = |index: usize| answer["data"][index]["deliveries"].as_u64();
+        [deliveries(0), deliveries(1), deliveries(2)]
+    };
+    assert_eq!(batch().await, [Some(1); 3]);
+    // As another node would do it.
+    let (id, now) = (id.parse().unwrap(), service.clock.now());
+    let delete = service
+        .store
+        .delete_subscription(id, Within::Everything, now);
+    delete.await.unwrap();
+    assert_eq!(batch().await, [Some(0); 3]);
+}
+
+#[tokio::test]
 async fn a_batch_is_all_or_nothing_and_says_where_it_fails() {
     let service = Service::new().await;
     service.app("billing").await;

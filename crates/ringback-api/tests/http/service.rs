@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ringback_api::{Api, ApiConfig, Peer};
-use ringback_model::{AppId, KeyId, Lane, Quotas, Scope};
+use ringback_model::{AppId, KeyId, Lane, Quotas, Retention, Scope};
 use ringback_sqlite::{SqliteOptions, SqliteStore};
 use ringback_store::{Clock, Lanes, MasterKey, Membership, NewKey, NodeLease, Registry, Vault};
 use serde_json::{Value, json};
@@ -40,6 +40,7 @@ impl Service {
         let options = SqliteOptions {
             path: folder.path().join("ringback.db"),
             readers: 2,
+            retention: Retention::default(),
         };
         let store = Arc::new(SqliteStore::open(options).await.unwrap());
         store.migrate().await.unwrap();

@@ -44,7 +44,8 @@ async fn a_subscription_has_every_field_and_shows_its_secret_once() {
         "headers": { "x-env": "prod", "x-api-key": "***" }, "description": "d",
         "labels": { "a": "b" }, "retry": { "schedule_s": [1.0, 5.0] }, "timeout_s": 1.5,
         "max_in_flight": 3, "rate_per_s": 2.5, "ordering": "fifo", "status": "active",
-        "status_reason": null, "health": null,
+        "status_reason": null,
+        "health": {"state": "healthy", "failing_since": null, "disables_at": null},
         "created_at": "2026-01-05T09:00:00.000Z", "updated_at": "2026-01-05T09:00:00.000Z",
     });
     assert_eq!(view, expected);
@@ -84,6 +85,40 @@ async fn what_is_left_out_has_its_default() {
     assert_eq!(view["headers"], json!({}));
     let other = create(&service, json!({ "url": "https://r.example/" })).await;
     assert_ne!(view["secret"], other["secret"]);
+}
+
+/// Numbers keep their digits, also where floats would lose them.
+#[tokio::test]
+async fn a_filter_reads_back_as_it_was_written_until_it_is_removed() {
+    let service = Service::new().await;
+    service.app("billing").await;
+    let filter = r#"{"data.total":{"gte":1.10},"data.id":9007199254740993,"data.x":1E+30}"#;
+    let body = format!(r#"{{"url":"https://r.example/","payload_filter": {filter} }}"#);
+    let created = service.post(PATH, json!({})).body(body).send().await;
+    let created = created.expect(StatusCode::CREATED);
+    let path = format!("/v1/subscriptions/{}", created.text("id"));
+    let shown = async |expected: &str| {
+        for path in [&*path, PATH] {
+            let answer = service.get(path).send().await;
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            let expected = format!(r#""payload_filter":{expected},"#);
+            assert!(text.contains(&expected), "{text}");
+        }
+    };
+    shown(filter).await;
+    let cases = [
+        (r#"{"description":"d"}"#, filter),
+        (
+            r#"{"payload_filter":{ "type" : "a.b" }}"#,
+            r#"{"type":"a.b"}"#,
+        ),
+        (r#"{"payload_filter":null}"#, "null"),
+    ];
+    for (patch, expected) in cases {
+        let patched = service.patch(&path, json!({})).body(patch).send().await;
+        patched.expect(StatusCode::OK);
+        shown(expected).await;
+    }
 }
 
 #[tokio::test]
@@ -156,9 +191,19 @@ async fn what_cannot_be_is_refused_at_its_place() {
         (json!({ "description": "a\0" }), "/description", "nul"),
         (json!({ "labels": { "a": "\0" } }), "/labels/a", "nul"),
         (
-            json!({ "payload_filter": { "type": "a" } }),
+            json!({ "payload_filter": { "data.a": { "gte": [] } } }),
+            "/payload_filter/data.a/gte",
+            "wrong_type",
+        ),
+        (
+            json!({ "payload_filter": { "any": [{ "total": 1 }] } }),
+            "/payload_filter/any/0/total",
+            "bad_path",
+        ),
+        (
+            json!({ "payload_filter": [] }),
             "/payload_filter",
-            "unknown_field",
+            "wrong_type",
         ),
         (json!({ "rate_per_s": 0 }), "/rate_per_s", "out_of_range"),
         (json!({ "ordering": "lifo" }), "/ordering", "bad_ordering"),

@@ -145,15 +145,26 @@ impl Lab {
         max_in_flight: u16,
         retry: RetrySpec,
     ) -> SubscriptionId {
+        self.subscribe_with(path, max_in_flight, retry, None).await
+    }
+
+    pub(crate) async fn subscribe_with(
+        &self,
+        path: &str,
+        max_in_flight: u16,
+        retry: RetrySpec,
+        rate_per_s: Option<f64>,
+    ) -> SubscriptionId {
         let id = SubscriptionId::new(self.ids.next(self.clock.now()));
         let config = SubscriptionConfig {
             url: format!("https://r.example{path}"),
             event_types: vec!["*".parse().unwrap()],
+            payload_filter: None,
             headers: None,
             retry,
             timeout_ms: 15_000,
             max_in_flight,
-            rate_per_s: None,
+            rate_per_s,
             ordering: Ordering::None,
             description: String::new(),
             labels: BTreeMap::new(),
@@ -358,6 +369,50 @@ impl Lab {
                 if self.is_calm(&mut activity).await {
                     self.tick(TICK, nodes).await;
                 }
+            }
+        };
+        assert!(
+            tokio::time::timeout(PATIENCE, reached).await.is_ok(),
+            "never: {what}"
+        );
+    }
+
+    /// Waits until something is so. Whenever nothing happens by itself, time goes on: in
+    /// small steps after a request, and in larger ones the longer none comes.
+    pub(crate) async fn in_time(&self, what: &str, nodes: &[&Node], is_so: impl AsyncFn() -> bool) {
+        self.in_time_before(what, nodes, DateTime::<Utc>::MAX_UTC, is_so)
+            .await;
+    }
+
+    /// Lets time pass until then, as [`Self::in_time`] does.
+    pub(crate) async fn in_time_until(&self, time: DateTime<Utc>, nodes: &[&Node]) {
+        let is_then = async || self.clock.now() >= time;
+        self.in_time_before("that time", nodes, time, is_then).await;
+        // What is to happen then does.
+        self.rest(nodes[0]).await;
+    }
+
+    async fn in_time_before(
+        &self,
+        what: &str,
+        nodes: &[&Node],
+        latest: DateTime<Utc>,
+        is_so: impl AsyncFn() -> bool,
+    ) {
+        let mut activity = self.store.activity.subscribe();
+        let mut last = (self.receiver.count(), self.clock.now());
+        let reached = async {
+            while !is_so().await {
+                if !self.is_calm(&mut activity).await {
+                    continue;
+                }
+                let (count, now) = (self.receiver.count(), self.clock.now());
+                if count != last.0 {
+                    last = (count, now);
+                }
+                let step = ((now - last.1) / 8).max(TimeDelta::milliseconds(5));
+                let step = step.min(latest - now).to_std().unwrap_or_default();
+                self.tick(step, nodes).await;
             }
         };
         assert!(

@@ -18,6 +18,8 @@ use crate::{send::Transport, tests::store::WatchedStore};
 #[derive(Clone, Copy)]
 pub(crate) enum Reaction {
     Answers(u16),
+    /// With a status and `Retry-After`, in seconds.
+    AsksToWait(u16, u64),
     Resets,
     Panics,
 }
@@ -108,13 +110,18 @@ impl Transport for Receiver {
         self.0.store.bump();
         let _ = self.0.held.subscribe().wait_for(|held| !held).await;
         let react = Arc::clone(&self.0.react.lock().unwrap());
+        let answer = |status, headers| Answer {
+            status,
+            headers,
+            body: "answer".into(),
+            truncated: false,
+        };
         let result = match react(&request) {
-            Reaction::Answers(status) => Ok(Answer {
-                status,
-                headers: Vec::new(),
-                body: "answer".into(),
-                truncated: false,
-            }),
+            Reaction::Answers(status) => Ok(answer(status, Vec::new())),
+            Reaction::AsksToWait(status, wait_s) => {
+                let value = wait_s.to_string().into_bytes();
+                Ok(answer(status, vec![("retry-after".to_owned(), value)]))
+            }
             Reaction::Resets => Err(Failure {
                 error: AttemptError::Reset,
                 detail: "reset".to_owned(),

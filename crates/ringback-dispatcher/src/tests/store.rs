@@ -14,8 +14,8 @@ use chrono::{DateTime, Utc};
 use ringback_model::{EventId, Lane, SubscriptionId};
 use ringback_sqlite::SqliteStore;
 use ringback_store::{
-    Beat, DueRetry, Hint, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload, SendingState,
-    Settlement, StoreError,
+    Beat, DueRetry, HealthChange, Hint, Hints, Lanes, NodeLease, Outbox, OutboxKey, Payload,
+    SendingState, Settlement, StoreError,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -175,13 +175,13 @@ impl Outbox for WatchedStore {
         self.watch("waiting", self.inner.waiting(lanes)).await
     }
 
-    async fn due(
+    async fn due_after(
         &self,
-        subscriptions: &[(Lane, SubscriptionId)],
+        subscriptions: &[(Lane, SubscriptionId, DateTime<Utc>)],
         until: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueRetry>, StoreError> {
-        self.watch("due", self.inner.due(subscriptions, until, limit))
+        self.watch("due", self.inner.due_after(subscriptions, until, limit))
             .await
     }
 
@@ -219,6 +219,16 @@ impl Outbox for WatchedStore {
         due_at: DateTime<Utc>,
     ) -> Result<(), StoreError> {
         self.watch("park", self.inner.park(lease, keys, due_at))
+            .await
+    }
+
+    async fn record_health(
+        &self,
+        lease: &NodeLease,
+        changes: &[HealthChange],
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        self.watch("record", self.inner.record_health(lease, changes, now))
             .await
     }
 

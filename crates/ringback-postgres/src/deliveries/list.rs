@@ -24,6 +24,7 @@ use crate::{
     bounds::first_at,
     event_types,
     failure::failed,
+    kept::first_of_days,
     labels,
     rows::{delivery_id, small},
     transaction::{Tx, snapshot},
@@ -74,6 +75,8 @@ struct Search {
     /// `None`: any.
     events: Option<Vec<(EventId, AppId)>>,
     limit: usize,
+    /// Deliveries of earlier events are where what outlives its day is.
+    first_of_days: EventId,
 }
 
 async fn list_in(
@@ -100,6 +103,7 @@ async fn list_in(
         error: filter.error,
         events: None,
         limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        first_of_days: first_of_days(&mut *tx).await?,
     };
     let labelled = search.narrow(&mut tx, &filter).await?;
     if search.events.as_ref().is_some_and(Vec::is_empty) {
@@ -172,12 +176,14 @@ impl Search {
             return Ok(down_to);
         }
         if let Some(event) = filter.event {
-            let app: Option<i64> =
-                sqlx::query_scalar("select app_id from ringback.events where id = $1")
-                    .bind(event.get())
-                    .fetch_optional(&mut **tx)
-                    .await
-                    .map_err(failed)?;
+            let app: Option<i64> = sqlx::query_scalar(
+                "select app_id from ringback.events where id = $1 \
+                 union all select app_id from ringback.kept_events where id = $1 limit 1",
+            )
+            .bind(event.get())
+            .fetch_optional(&mut **tx)
+            .await
+            .map_err(failed)?;
             self.events = Some(
                 app.map(|app| (event, AppId::new(app)))
                     .into_iter()
@@ -251,6 +257,7 @@ impl Search {
             .bind(events().map(|(event, _)| event.get()).collect::<Vec<_>>())
             .bind(events().map(|(_, app)| app.get()).collect::<Vec<_>>())
             .bind(lane)
+            .bind(self.first_of_days.get())
     }
 }
 

@@ -21,6 +21,7 @@
 //! | `$12` | the last attempt's error |
 //! | `$13`, `$14` | events, and the applications they belong to |
 //! | `$15` | the subscription's lane |
+//! | `$16` | the first event whose day has not ended |
 
 /// Two statements: what matches, and the key of the last row that was examined in the
 /// strand that had to stop first, if any had to.
@@ -107,13 +108,17 @@ macro_rules! retries {
     };
 }
 
+/// - `table`: the one that lies in days, or the one for what outlives them, and what
+///   counts there.
 macro_rules! settled {
-    ($strands:expr, $condition:expr) => {
+    ($table:literal, $strands:expr, $condition:expr) => {
         statement!(
             $strands,
             concat!(
                 "select event_id, subscription_id, app_id, type_id, status, attempts, last_code, \
-                 last_error, dead_reason, settled_at from ringback.deliveries where ",
+                 last_error, dead_reason, settled_at from ",
+                $table,
+                " and ",
                 $condition
             ),
             "q.app_id, q.type_id, q.status, q.attempts, null::timestamptz as due_at, \
@@ -151,8 +156,30 @@ pub(super) const RETRIES_OF_EVENTS: Statement =
 pub(super) const RETRIES_OF_APP: Statement = retries!(one!(), "app_id = $6");
 pub(super) const RETRIES: Statement = retries!("ringback.apps s", "app_id = s.id");
 
-pub(super) const FAILED_OF_SUBSCRIPTION: Statement =
-    settled!(one!(), "subscription_id = $7 and status <> 2");
-pub(super) const FAILED_OF_APP: Statement = settled!(one!(), "app_id = $6 and status <> 2");
-pub(super) const SETTLED_OF_EVENTS: Statement = settled!(events!(), "event_id = s.event_id");
-pub(super) const SETTLED: Statement = settled!(one!(), "true");
+/// By the index that fits best, in one of the two tables of settled deliveries.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    pub(super) failed_of_subscription: Statement,
+    pub(super) failed_of_app: Statement,
+    pub(super) of_events: Statement,
+    pub(super) any: Statement,
+}
+
+macro_rules! settled_in {
+    ($table:literal) => {
+        Settled {
+            failed_of_subscription: settled!(
+                $table,
+                one!(),
+                "subscription_id = $7 and status <> 2"
+            ),
+            failed_of_app: settled!($table, one!(), "app_id = $6 and status <> 2"),
+            of_events: settled!($table, events!(), "event_id = s.event_id"),
+            any: settled!($table, one!(), "true"),
+        }
+    };
+}
+
+/// Of an ended day, what is not dropped yet does not count.
+pub(super) const SETTLED: Settled = settled_in!("ringback.deliveries where event_id >= $16");
+pub(super) const KEPT: Settled = settled_in!("ringback.kept_deliveries where true");

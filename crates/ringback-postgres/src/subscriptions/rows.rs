@@ -1,13 +1,13 @@
 //! Subscriptions and their versions as rows.
 
 use chrono::{DateTime, Utc};
-use ringback_model::{AppId, SubscriptionId, SubscriptionStatus};
+use ringback_model::{AppId, PayloadFilter, SubscriptionId, SubscriptionStatus};
 use ringback_store::{Sealed, StoreError, Subscription, SubscriptionConfig, SubscriptionKind};
 use sqlx::{Row, postgres::PgRow};
 
 use crate::{
     failure::failed,
-    rows::{from_json, lane, ordering_of, to_json},
+    rows::{from_json, lane, ordering_of, payload_filter, to_json},
     transaction::Tx,
 };
 
@@ -22,8 +22,8 @@ pub(super) async fn insert_version(
         r#"
         insert into ringback.subscription_versions
             (subscription_id, version, url, event_types, headers, retry, timeout_ms,
-             max_in_flight, description, labels, created_at, rate_per_s, ordering)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+             max_in_flight, description, labels, payload_filter, created_at, rate_per_s, ordering)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
         "#,
     )
     .bind(subscription.id.get())
@@ -36,6 +36,7 @@ pub(super) async fn insert_version(
     .bind(i32::from(config.max_in_flight))
     .bind(&config.description)
     .bind(to_json(&config.labels))
+    .bind(config.payload_filter.as_ref().map(PayloadFilter::as_str))
     .bind(now)
     .bind(config.rate_per_s)
     .bind(config.ordering.code())
@@ -74,6 +75,7 @@ pub(super) fn read(row: &PgRow) -> Result<Subscription, StoreError> {
         status_reason: row.try_get("status_reason").map_err(failed)?,
         version: row.try_get("version").map_err(failed)?,
         config: read_config(row)?,
+        failing_since: row.try_get("failing_since").map_err(failed)?,
         created_at: row.try_get("created_at").map_err(failed)?,
         updated_at: row.try_get("updated_at").map_err(failed)?,
     })
@@ -87,6 +89,7 @@ fn read_config(row: &PgRow) -> Result<SubscriptionConfig, StoreError> {
     Ok(SubscriptionConfig {
         url: text("url")?.to_owned(),
         event_types: from_json(TABLE, "event_types", text("event_types")?)?,
+        payload_filter: payload_filter(row.try_get("payload_filter").map_err(failed)?)?,
         headers: headers.map(Sealed::from_bytes),
         retry: from_json(TABLE, "retry", text("retry")?)?,
         timeout_ms: number("timeout_ms")?.unsigned_abs(),

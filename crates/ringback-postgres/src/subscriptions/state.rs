@@ -8,6 +8,7 @@ use sqlx::PgPool;
 use super::{lock, raise_version};
 use crate::{
     failure::failed,
+    health,
     transaction::{Tx, transact},
     withdraw,
 };
@@ -112,6 +113,10 @@ async fn switch_in(
     };
     if from(subscription.status) {
         set_status(&mut tx, id, to, None, now).await?;
+        if subscription.status == SubscriptionStatus::Disabled {
+            health::forget(&mut tx, id).await?;
+            subscription.failing_since = None;
+        }
         raise_version(&mut tx, &subscription).await?;
         tx.commit().await.map_err(failed)?;
         (subscription.status, subscription.status_reason) = (to, None);

@@ -44,7 +44,16 @@ async fn a_closed_database_is_one_file_and_does_nothing_more() {
 async fn migrations_are_applied_once_also_by_two_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
     let store = SqliteStore::open(at(&folder)).await.unwrap();
-    let names = ["0001_registry", "0002_events", "0003_outbox", "0004_nodes"];
+    let names = [
+        "0001_registry",
+        "0002_events",
+        "0003_outbox",
+        "0004_nodes",
+        "0005_order",
+        "0006_payload_filter",
+        "0007_retention",
+        "0008_health",
+    ];
     assert_eq!(store.pending_migrations().await.unwrap(), names);
     let (first, second) = tokio::join!(store.migrate(), store.migrate());
     let mut applied = [first.unwrap(), second.unwrap()];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use ringback_model::{Lane, NodeId};
 use ringback_store::NodeLease;
 
@@ -170,6 +170,23 @@ pub async fn a_thousand_and_twenty_four_nodes_are_all_there_can_be(store: &TestS
 pub async fn the_databases_clock_goes_forward(store: &TestStore) {
     let first = store.now().await.unwrap();
     assert!(store.now().await.unwrap() >= first);
+}
+
+/// A node went by a clock that was set back since: who comes goes on from there, or its
+/// leases would seem to last for ever and new ids would sort before old ones.
+pub async fn a_clock_that_was_set_back_is_carried_on(store: &TestStore) {
+    let before = store.now().await.unwrap();
+    // Whole seconds: databases round what is finer.
+    let ahead = before.trunc_subsecs(0) + TimeDelta::hours(1);
+    let lease = join(store, "node-1", ahead).await;
+    let carried_on = store.now().await.unwrap();
+    assert!(carried_on >= ahead && carried_on < ahead + TimeDelta::minutes(10));
+    // Also when it has left.
+    store.leave(&lease, ahead).await.unwrap();
+    assert!(store.now().await.unwrap() >= ahead - NodeLease::LENGTH);
+    // A clock that was days ahead is a mistake that a restart mends.
+    join(store, "node-2", before + TimeDelta::days(2)).await;
+    assert!(store.now().await.unwrap() < before + TimeDelta::days(1));
 }
 
 async fn join(store: &TestStore, name: &str, now: DateTime<Utc>) -> NodeLease {

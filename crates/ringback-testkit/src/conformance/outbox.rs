@@ -130,6 +130,35 @@ pub async fn due_retries_come_first_due_first(store: &TestStore) {
     );
 }
 
+/// What stands before that time does not hide what comes after it.
+pub async fn what_was_due_before_a_time_can_be_left_out(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    let (lane, id) = (scene.subscription.lane, scene.subscription.id);
+    let due = |seconds| START + TimeDelta::seconds(seconds);
+    let mut events = Vec::new();
+    for seconds in [10, 10, 20, 30] {
+        let event = scene.event(store).await;
+        retry(
+            store,
+            &scene.lease,
+            event,
+            &scene.subscription,
+            due(seconds),
+        )
+        .await;
+        events.push(event);
+    }
+    let after = async |seconds| -> Vec<EventId> {
+        let keys = [(lane, id, due(seconds))];
+        let retries = store.due_after(&keys, due(30), 2).await.unwrap();
+        retries.iter().map(|retry| retry.delivery.event).collect()
+    };
+    assert_eq!(after(9).await, events[..2]);
+    assert_eq!(after(10).await, events[2..]);
+    assert_eq!(after(20).await, events[3..]);
+    assert!(after(30).await.is_empty());
+}
+
 pub async fn the_limit_of_due_retries_is_per_subscription(store: &TestStore) {
     let scene = Scene::new(store).await;
     let second = seed::subscription(store, scene.app, START).await;

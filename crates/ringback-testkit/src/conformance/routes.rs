@@ -1,7 +1,11 @@
 //! What an application's events are matched with, and when it changes.
 
+use std::collections::BTreeMap;
+
 use ringback_model::{AppId, Lane, SubscriptionId};
-use ringback_store::{AppChange, AppRef, AppRoutes, SubscriptionChange, SubscriptionKind, Within};
+use ringback_store::{
+    AppChange, AppRef, AppRoutes, RouteChanges, SubscriptionChange, SubscriptionKind, Within,
+};
 
 use crate::{
     TestStore,
@@ -25,11 +29,13 @@ pub async fn a_route_says_which_events_go_where(store: &TestStore) {
     config.event_types = ["order.*", "refund.created"]
         .map(|text| text.parse().unwrap())
         .to_vec();
+    config.payload_filter = Some(r#"{"data.total":{"gte":1.10}}"#.parse().unwrap());
     let subscription = seed::subscription_with(store, app, config.clone(), START).await;
     let route = routes(store, app).await.routes.remove(0);
     assert_eq!(route.subscription, subscription.id);
     assert_eq!(route.lane, Lane::of(subscription.id));
     assert_eq!(route.event_types, config.event_types);
+    assert_eq!(route.filter, config.payload_filter);
     assert!(!route.held);
 }
 
@@ -64,6 +70,92 @@ pub async fn only_active_and_paused_subscriptions_are_routes(store: &TestStore) 
         .collect();
     found.sort();
     assert_eq!(found, [(active, false), (paused, true)]);
+}
+
+/// From every version on the way, the changes lead to what all routes are in the end.
+pub async fn what_changed_since_a_version_leads_to_the_present_routes(store: &TestStore) {
+    let app = seed::app(store, "billing", START).await;
+    let mut on_the_way = vec![routes(store, app).await];
+    let mut made = Vec::new();
+    for _ in 0..6 {
+        made.push(seed::subscription(store, app, START).await.id);
+        on_the_way.push(routes(store, app).await);
+    }
+    callback(store, app).await;
+    let all = Within::Everything;
+    store.pause_subscription(made[0], all, START).await.unwrap();
+    on_the_way.push(routes(store, app).await);
+    store
+        .disable_subscription(made[1], "410 Gone", START)
+        .await
+        .unwrap();
+    on_the_way.push(routes(store, app).await);
+    store
+        .delete_subscription(made[2], all, START)
+        .await
+        .unwrap();
+    on_the_way.push(routes(store, app).await);
+    let change = SubscriptionChange {
+        event_types: Some(vec!["order.*".parse().unwrap()]),
+        payload_filter: Some(Some(r#"{"data.a":1}"#.parse().unwrap())),
+        ..Default::default()
+    };
+    store
+        .update_subscription(made[3], all, change, None, START)
+        .await
+        .unwrap();
+    on_the_way.push(routes(store, app).await);
+    store
+        .resume_subscription(made[1], all, START)
+        .await
+        .unwrap();
+    on_the_way.push(routes(store, app).await);
+
+    let present = routes(store, app).await;
+    for (number, before) in on_the_way.into_iter().enumerate() {
+        let changes = since(store, app, before.version).await;
+        assert_eq!((changes.app, changes.version), (app, present.version));
+        let mut found = sorted(&before);
+        for gone in changes.gone {
+            found.remove(&gone);
+        }
+        for route in changes.routes {
+            found.insert(route.subscription, format!("{route:?}"));
+        }
+        assert_eq!(found, sorted(&present), "from version number {number}");
+    }
+}
+
+pub async fn changes_of_nothing_are_none(store: &TestStore) {
+    let app = seed::app(store, "billing", START).await;
+    seed::subscription(store, app, START).await;
+    let other = seed::app(store, "other", START).await;
+    let version = routes(store, app).await.version;
+    seed::subscription(store, other, START).await;
+    callback(store, app).await;
+    let change = AppChange {
+        name: Some("Billing".to_owned()),
+        ..Default::default()
+    };
+    store.update_app(app, change, None, START).await.unwrap();
+    let changes = since(store, app, version).await;
+    assert!(changes.version > version);
+    assert!(changes.routes.is_empty() && changes.gone.is_empty());
+
+    store.delete_app(app, START).await.unwrap();
+    let app = AppRef::Id(app);
+    assert!(store.routes_since(&app, version).await.unwrap().is_none());
+}
+
+pub async fn changes_are_of_who_has_the_slug_now(store: &TestStore) {
+    let first = seed::app(store, "billing", START).await;
+    store.delete_app(first, START).await.unwrap();
+    let second = seed::app(store, "billing", START).await;
+    let slug = AppRef::Slug("billing".parse().unwrap());
+    let changes = store.routes_since(&slug, 0).await.unwrap().unwrap();
+    assert_eq!(changes.app, second);
+    let nobody = AppRef::Slug("nobody".parse().unwrap());
+    assert!(store.routes_since(&nobody, 0).await.unwrap().is_none());
 }
 
 /// Whoever matched before a change must match again: see `Accept::accept`.
@@ -128,6 +220,22 @@ pub async fn a_callbacks_subscription_raises_no_version(store: &TestStore) {
 
 async fn routes(store: &TestStore, app: AppId) -> AppRoutes {
     store.routes(&AppRef::Id(app)).await.unwrap().unwrap()
+}
+
+async fn since(store: &TestStore, app: AppId, version: i64) -> RouteChanges {
+    store
+        .routes_since(&AppRef::Id(app), version)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+fn sorted(routes: &AppRoutes) -> BTreeMap<SubscriptionId, String> {
+    routes
+        .routes
+        .iter()
+        .map(|route| (route.subscription, format!("{route:?}")))
+        .collect()
 }
 
 async fn callback(store: &TestStore, app: AppId) {

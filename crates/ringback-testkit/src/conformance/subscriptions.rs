@@ -36,6 +36,7 @@ pub async fn a_subscription_is_found_as_it_was_created(store: &TestStore) {
         status_reason: None,
         version: created.version,
         config: full_config(),
+        failing_since: None,
         created_at: START,
         updated_at: START,
     };
@@ -165,6 +166,7 @@ pub async fn an_update_can_change_everything(store: &TestStore) {
     let change = SubscriptionChange {
         url: Some(full.url.clone()),
         event_types: Some(full.event_types.clone()),
+        payload_filter: Some(full.payload_filter.clone()),
         headers: Some(full.headers.clone()),
         retry: Some(full.retry.clone()),
         timeout_ms: Some(full.timeout_ms),
@@ -183,6 +185,7 @@ pub async fn an_update_can_change_everything(store: &TestStore) {
     assert_eq!(changed.config, full);
 
     let change = SubscriptionChange {
+        payload_filter: Some(None),
         headers: Some(None),
         ..Default::default()
     };
@@ -195,6 +198,7 @@ pub async fn an_update_can_change_everything(store: &TestStore) {
     assert_eq!(
         changed.config,
         SubscriptionConfig {
+            payload_filter: None,
             headers: None,
             ..full
         }
@@ -264,6 +268,7 @@ fn full_config() -> SubscriptionConfig {
         // Byte for byte, though a parser would write it anew.
         url: "https://R.example/x/%2F..%2Fy/a%20b?sig=A%2Bb%3d&t='(~)#frag".to_owned(),
         event_types: vec!["order.*".parse().unwrap(), EventTypePattern::Any],
+        payload_filter: Some(r#"{"data.größe":{"gte":1.10}}"#.parse().unwrap()),
         headers: Some(Sealed::from_bytes(vec![0, 1, 0xff])),
         retry: RetrySpec::ScheduleS(vec![0.5, 5.0]),
         timeout_ms: 12_345,

@@ -36,7 +36,7 @@ pub async fn run(settings: &Settings) -> anyhow::Result<()> {
         );
     }
     let _lock = database::lock_for_server(&url)?;
-    let database = Database::open(&url).await?;
+    let database = Database::open_keeping(&url, settings.retention()?).await?;
     for name in database.migrate().await? {
         tracing::info!(migration = name, "the schema was brought up");
     }
@@ -88,11 +88,15 @@ pub fn config(settings: &Settings, listener: Option<TcpListener>) -> anyhow::Res
         targets: targets.clone(),
         public_url: settings.public_url.clone(),
         quotas: settings.quotas()?,
+        retention: settings.retention()?,
         ..ApiConfig::default()
     };
     let mut dispatcher = DispatcherConfig::default();
     if let Some(max_in_flight) = settings.max_in_flight {
         dispatcher.max_in_flight = max_in_flight;
+    }
+    if let Some(max_in_flight_per_host) = settings.max_in_flight_per_host {
+        dispatcher.max_in_flight_per_host = max_in_flight_per_host;
     }
     Ok(ServiceConfig {
         node_name,

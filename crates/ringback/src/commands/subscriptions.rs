@@ -1,7 +1,8 @@
 //! `ringback subscriptions`: where events of an application go.
 
+use anyhow::bail;
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value, json, value::RawValue};
 
 use crate::{
     client::Client,
@@ -69,6 +70,9 @@ pub struct CreateArgs {
     /// Which event types, like `order.*,refund.created` [default: all]
     #[arg(long, value_delimiter = ',')]
     events: Vec<String>,
+    /// Which of these by what is in them, as JSON: `{"data.total":{"gte":1}}` [default: all]
+    #[arg(long, value_name = "JSON")]
+    filter: Option<String>,
     /// A signing secret, `whsec_…` [default: a new one]
     #[arg(long)]
     secret: Option<String>,
@@ -109,7 +113,7 @@ pub async fn run(
     match command {
         SubscriptionsCommand::Create(args) => {
             let path = format!("/v1/apps/{}/subscriptions", args.app);
-            output::item(format, &client.post(&path, &body(args)).await?)?;
+            output::item(format, &client.post_raw(&path, body(args)?).await?)?;
         }
         SubscriptionsCommand::List { app, limit } => {
             let path = format!("/v1/apps/{app}/subscriptions");
@@ -147,7 +151,22 @@ pub async fn run(
     Ok(())
 }
 
-fn body(args: &CreateArgs) -> Value {
+/// The filter goes out as it was given: numbers keep their digits.
+fn body(args: &CreateArgs) -> anyhow::Result<String> {
+    let fields = fields(args).to_string();
+    let Some(filter) = &args.filter else {
+        return Ok(fields);
+    };
+    let filter = match serde_json::from_str::<&RawValue>(filter) {
+        Ok(filter) => filter,
+        Err(error) => bail!("the filter is not JSON: {error}"),
+    };
+    // There is a URL, so the object is not empty.
+    let start = fields.strip_suffix('}').unwrap_or(&fields);
+    Ok(format!("{start},\"payload_filter\":{}}}", filter.get()))
+}
+
+fn fields(args: &CreateArgs) -> Value {
     let mut body = Map::new();
     let mut set = |name: &str, value: Value| {
         if !value.is_null() {

@@ -79,7 +79,7 @@ pub(crate) async fn update(
             .await?
         {
             Changed::Done(app) => {
-                api.matching().forget(app.id);
+                api.matching().changed(app.id);
                 api.quotas().changed(app.id);
                 let tag = etag(&app);
                 return Ok(tag.put_on(Json(AppView::new(&api, app))));

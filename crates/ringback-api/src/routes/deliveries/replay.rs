@@ -62,7 +62,10 @@ fn refusal(outcome: &ReplayOutcome) -> ApiError {
             "its subscription is disabled: resume it first",
         ),
         ReplayOutcome::SubscriptionGone => ("subscription_gone", "its subscription is deleted"),
-        ReplayOutcome::PayloadExpired => ("payload_expired", "the event's data is no longer kept"),
+        ReplayOutcome::PayloadExpired => (
+            "payload_expired",
+            "the event's data is no longer kept, or goes within the hour",
+        ),
         ReplayOutcome::Due(_) | ReplayOutcome::AlreadyPending(_) | ReplayOutcome::NotFound => {
             return ApiError::Internal(None);
         }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use ringback_model::{AppId, EventType, InvalidData, MAX_DATA_BYTES, check_data};
+use ringback_model::{AppId, EventFields, EventType, InvalidData, MAX_DATA_BYTES, check_data};
 use ringback_store::{AppRef, ExternalId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -26,7 +26,8 @@ pub(crate) struct PublishEvent<'a> {
     #[serde(borrow)]
     #[schema(value_type = String, example = "billing")]
     app: Cow<'a, str>,
-    /// Dot-separated parts of letters, digits, `_` and `-`: at most 128 characters.
+    /// Dot-separated parts of letters, digits, `_` and `-`: at most 128 characters. The
+    /// first part may not be `ringback`.
     #[serde(borrow, rename = "type")]
     #[schema(value_type = String, example = "order.paid")]
     event_type: Cow<'a, str>,
@@ -80,6 +81,10 @@ impl Draft {
         }
         let event_type = event.event_type.parse::<EventType>();
         let event_type = faults.keep(&at("type"), "bad_event_type", event_type);
+        if event_type.as_ref().is_some_and(EventType::is_system) {
+            let detail = "begins with `ringback`, as only the service's own events do";
+            faults.add(at("type"), "reserved_event_type", detail);
+        }
         for (field, text) in [("id", &event.id), ("ordering_key", &event.ordering_key)] {
             let Some(text) = text else {
                 continue;
@@ -108,6 +113,11 @@ impl Draft {
             ordering_key: event.ordering_key,
             deliver_at,
         })
+    }
+
+    /// The event as filters see it.
+    pub(super) fn fields(&self) -> EventFields<'_> {
+        EventFields::new(&self.event_type, &self.labels, &self.data)
     }
 
     /// The producer's own id, with what it came with.
@@ -223,6 +233,11 @@ mod tests {
                 r#"{"app":"a","type":"t t","data":1}"#,
                 "/type",
                 "bad_event_type",
+            ),
+            (
+                r#"{"app":"a","type":"ringback.subscription.disabled","data":1}"#,
+                "/type",
+                "reserved_event_type",
             ),
             (r#"{"app":"a","type":"t","data":1,"id":""}"#, "/id", "empty"),
             (

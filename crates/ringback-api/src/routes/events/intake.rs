@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderMap;
 use ringback_metrics::RefusedBecause;
-use ringback_model::EventId;
+use ringback_model::{EventFields, EventId};
 use ringback_store::{AcceptItem, AcceptOutcome, Accepted, IdempotencyKey, NewEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -58,9 +58,12 @@ pub(super) struct Done {
 
 impl Intake<'_> {
     pub(super) async fn accept(self, api: &Api, caller: &Caller) -> Result<Done, ApiError> {
+        // Made once, so that `data` is read once, however often this is tried.
+        let fields: Vec<EventFields<'_>> = self.drafts.iter().map(Draft::fields).collect();
         for attempt in 0..TRIES {
             let matchers = self.matchers(api, caller).await?;
-            let (events, repeats) = self.events(&matchers)?;
+            let (events, repeats) = self.events(&matchers, &fields)?;
+            let versions: Vec<_> = events.iter().map(|event| event.app_version).collect();
             let item = AcceptItem {
                 events,
                 idempotency: self.idempotency,
@@ -72,8 +75,11 @@ impl Intake<'_> {
                 AcceptOutcome::KeyReused => return Err(ApiError::KeyReused),
                 AcceptOutcome::IdReused(index) => return Err(self.id_reused(repeats.place(index))),
                 AcceptOutcome::Stale => {
-                    for matcher in &matchers {
-                        api.matching().forget_version(matcher);
+                    // Each by itself: one application may be there under two names.
+                    for (matcher, written) in matchers.iter().zip(repeats.written()) {
+                        if let Some(&version) = written.and_then(|index| versions.get(index)) {
+                            matcher.outdated(version);
+                        }
                     }
                     continue;
                 }
@@ -133,7 +139,11 @@ impl Intake<'_> {
         Ok(matchers)
     }
 
-    fn events(&self, matchers: &[Arc<Matcher>]) -> Result<(Vec<NewEvent>, Repeats), ApiError> {
+    fn events(
+        &self,
+        matchers: &[Arc<Matcher>],
+        fields: &[EventFields<'_>],
+    ) -> Result<(Vec<NewEvent>, Repeats), ApiError> {
         let (mut events, mut repeats) = (Vec::new(), Repeats::default());
         let mut seen = HashMap::new();
         for (index, (draft, matcher)) in self.drafts.iter().zip(matchers).enumerate() {
@@ -150,11 +160,12 @@ impl Intake<'_> {
                 }
             }
             repeats.0.push((events.len(), false));
+            let matched = matcher.matched(&fields[index]);
             events.push(NewEvent {
                 // The batcher gives ids, just before it writes.
                 id: EventId::MIN,
                 app: matcher.app(),
-                app_version: matcher.version(),
+                app_version: matched.version,
                 event_type: draft.event_type.clone(),
                 data: draft.data.clone(),
                 labels: draft.labels.clone(),
@@ -162,7 +173,7 @@ impl Intake<'_> {
                 deliver_at: draft.deliver_at,
                 traceparent: self.traceparent.clone(),
                 external,
-                deliveries: matcher.deliveries(&draft.event_type, draft.ordering_key.as_deref()),
+                deliveries: matched.in_order(draft.ordering_key.as_deref()),
             });
         }
         Ok((events, repeats))
@@ -189,6 +200,14 @@ impl Repeats {
             .iter()
             .position(|&(index, _)| index == written)
             .unwrap_or_default()
+    }
+
+    /// For every event of the request, which one it is to be written as; `None` if it is
+    /// written as an earlier one.
+    fn written(&self) -> impl Iterator<Item = Option<usize>> {
+        self.0
+            .iter()
+            .map(|&(index, repeated)| (!repeated).then_some(index))
     }
 
     /// An answer for every event of the request.

@@ -6,12 +6,12 @@
 use std::collections::BTreeMap;
 
 use ringback_model::{
-    CustomHeaders, EventTypePattern, InvalidHeader, Ordering, RetryPolicy, RetrySpec,
-    SubscriptionId, Target, TargetPolicy,
+    CustomHeaders, EventTypePattern, InvalidFilter, InvalidHeader, Ordering, PayloadFilter,
+    RetryPolicy, RetrySpec, SubscriptionId, Target, TargetPolicy,
 };
 use ringback_signature::SigningSecret;
 use ringback_store::Sealed;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::headers_context;
 use crate::{
@@ -59,6 +59,15 @@ pub(super) fn event_types(faults: &mut Faults, texts: &[String]) -> Vec<EventTyp
         )
     };
     texts.iter().enumerate().filter_map(parse).collect()
+}
+
+pub(super) fn payload_filter(faults: &mut Faults, json: &RawValue) -> Option<PayloadFilter> {
+    let parsed = json.get().parse::<PayloadFilter>();
+    let note = |invalid: InvalidFilter| {
+        let pointer = format!("/payload_filter{}", invalid.pointer);
+        faults.add(pointer, invalid.problem.code(), invalid.to_string());
+    };
+    parsed.map_err(note).ok()
 }
 
 pub(super) fn headers(faults: &mut Faults, pairs: BTreeMap<String, String>) -> CustomHeaders {
@@ -144,18 +153,6 @@ pub(super) fn ordering(faults: &mut Faults, given: Option<&str>) -> Ordering {
             Ordering::None
         })
     })
-}
-
-/// A field whose other values this version cannot honour: they are refused, never
-/// ignored.
-pub(super) fn check_neutral(faults: &mut Faults, payload_filter: Option<&Value>) {
-    if payload_filter.is_some() {
-        faults.add(
-            "/payload_filter",
-            "unknown_field",
-            "is not known to this version but as null",
-        );
-    }
 }
 
 /// The secret that was given, or a new one.
@@ -327,12 +324,5 @@ mod tests {
             });
             assert_eq!(found.is_empty(), allowed, "{rate}");
         }
-    }
-
-    #[test]
-    fn what_is_not_built_is_refused_and_its_neutral_value_taken() {
-        assert!(codes(|faults| check_neutral(faults, None)).is_empty());
-        let found = codes(|faults| check_neutral(faults, Some(&Value::Bool(true))));
-        assert_eq!(found.len(), 1);
     }
 }

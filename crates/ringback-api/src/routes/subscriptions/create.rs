@@ -11,7 +11,7 @@ use ringback_model::{AppId, RetrySpec, SubscriptionId};
 use ringback_signature::SigningSecret;
 use ringback_store::{AppRef, NewSubscription, SubscriptionConfig, SubscriptionKind};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{
@@ -39,9 +39,11 @@ pub(crate) struct CreateSubscription {
     /// Every type if left out. At most 100.
     #[schema(example = json!(["order.*", "refund.created"]))]
     event_types: Option<Vec<String>>,
-    /// Only null in this version.
-    #[schema(value_type = Option<Object>)]
-    payload_filter: Option<Value>,
+    /// Which of these events to send, by what is in them: a path like `data.total`,
+    /// `labels.region` or `type` to a value, or to operators (`eq ne in nin gt gte lt lte
+    /// exists prefix`); or `any`, `all`, `not`. All members must hold.
+    #[schema(value_type = Option<Object>, example = json!({"data.total": {"gte": 1}}))]
+    payload_filter: Option<Box<RawValue>>,
     /// What to sign requests with: `whsec_` and 24 to 64 bytes in base64. Made if left
     /// out.
     secret: Option<String>,
@@ -109,13 +111,15 @@ fn parse(
     let id = SubscriptionId::new(api.next_id()?);
     let mut faults = Faults::default();
     let secret = config::secret(&mut faults, body.secret.as_deref());
-    config::check_neutral(&mut faults, body.payload_filter.as_ref());
     let headers = config::headers(&mut faults, body.headers.unwrap_or_default());
     let timeout_s = body.timeout_s.unwrap_or(config::DEFAULT_TIMEOUT_S);
     let max_in_flight = body.max_in_flight.unwrap_or(config::DEFAULT_MAX_IN_FLIGHT);
     let config = SubscriptionConfig {
         url: config::url(&mut faults, body.url, &api.config().targets),
         event_types: config::event_types(&mut faults, &body.event_types.unwrap_or_default()),
+        payload_filter: body
+            .payload_filter
+            .and_then(|json| config::payload_filter(&mut faults, &json)),
         headers: config::seal_headers(api, id, &headers),
         retry: config::retry(&mut faults, body.retry.unwrap_or_default()),
         timeout_ms: config::timeout_ms(&mut faults, timeout_s),

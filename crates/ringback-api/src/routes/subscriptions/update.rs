@@ -5,7 +5,7 @@ use http::HeaderMap;
 use ringback_model::{Ordering, RetrySpec, SubscriptionId};
 use ringback_store::{Changed, Sealed, Subscription, SubscriptionChange};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::{config, etag, view::SubscriptionView, visible};
@@ -31,9 +31,10 @@ pub(crate) struct UpdateSubscription {
     #[serde(default)]
     #[schema(value_type = Option<Vec<String>>)]
     event_types: Patch<Vec<String>>,
-    /// Only null in this version.
+    /// Replaced as a whole.
+    #[serde(default)]
     #[schema(value_type = Option<Object>)]
-    payload_filter: Option<Value>,
+    payload_filter: Patch<Box<RawValue>>,
     /// Merged with what is there; `null` removes a header.
     #[serde(default)]
     #[schema(value_type = Option<BTreeMap<String, Option<String>>>)]
@@ -116,7 +117,6 @@ fn parse(
     body: UpdateSubscription,
 ) -> Result<SubscriptionChange, ApiError> {
     let mut faults = Faults::default();
-    config::check_neutral(&mut faults, body.payload_filter.as_ref());
     let url = match body.url {
         Patch::Keep => None,
         Patch::Reset => {
@@ -127,6 +127,11 @@ fn parse(
     };
     let headers = merge_headers(api, &mut faults, &present, body.headers)?;
     let event_types = body.event_types.or_reset_to(Vec::new);
+    let payload_filter = match body.payload_filter {
+        Patch::Keep => None,
+        Patch::Reset => Some(None),
+        Patch::Set(json) => Some(config::payload_filter(&mut faults, &json)),
+    };
     let timeout_s = body.timeout_s.or_reset_to(|| config::DEFAULT_TIMEOUT_S);
     let max_in_flight = body
         .max_in_flight
@@ -134,6 +139,7 @@ fn parse(
     let change = SubscriptionChange {
         url,
         event_types: event_types.map(|types| config::event_types(&mut faults, &types)),
+        payload_filter,
         headers,
         retry: body
             .retry

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use ringback_model::{RetrySpec, time::rfc3339};
+use ringback_model::{Failing, PayloadFilter, RetrySpec, SubscriptionStatus, time::rfc3339};
 use ringback_store::Subscription;
 use serde::Serialize;
-use serde_json::{Number, Value};
+use serde_json::{Number, value::RawValue};
 use utoipa::ToSchema;
 
 use super::config;
@@ -25,9 +25,9 @@ pub(crate) struct SubscriptionView {
     /// Which events are sent: those that any of these matches.
     #[schema(example = json!(["order.*", "refund.created"]))]
     event_types: Vec<String>,
-    /// Always null in this version.
-    #[schema(value_type = Option<Object>)]
-    payload_filter: Option<Value>,
+    /// Which of these, by what is in them: as it was given. Null for all.
+    #[schema(value_type = Option<Object>, example = json!({"data.total": {"gte": 1}}))]
+    payload_filter: Option<Box<RawValue>>,
     /// What is sent with each request besides. Credentials are shown as `***`.
     headers: BTreeMap<String, String>,
     description: String,
@@ -50,13 +50,26 @@ pub(crate) struct SubscriptionView {
     status: &'static str,
     /// Why it is not active, when it was not a person who decided that.
     status_reason: Option<String>,
-    /// Always null in this version.
-    #[schema(value_type = Option<Object>)]
-    health: Option<Value>,
+    health: HealthView,
     #[schema(format = DateTime)]
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
+}
+
+/// Whether its receiver works.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SubscriptionHealth)]
+pub(crate) struct HealthView {
+    /// `healthy`, or `failing`: nothing but failures for more than a minute.
+    #[schema(value_type = String)]
+    state: &'static str,
+    /// The first failure after the last success.
+    #[schema(format = DateTime)]
+    failing_since: Option<String>,
+    /// A failure from then on disables it, unless an attempt succeeds before.
+    #[schema(format = DateTime)]
+    disables_at: Option<String>,
 }
 
 /// A subscription that was just created: the only time that its secret is shown
@@ -71,6 +84,7 @@ pub(crate) struct CreatedSubscription {
 
 impl SubscriptionView {
     pub(crate) fn of(api: &Api, subscription: Subscription) -> Result<Self, ApiError> {
+        let health = HealthView::of(&subscription);
         let config = subscription.config;
         let headers = config::open_headers(api, subscription.id, config.headers.as_ref())?;
         Ok(Self {
@@ -78,7 +92,7 @@ impl SubscriptionView {
             app: subscription.app.to_string(),
             url: config.url,
             event_types: config.event_types.iter().map(ToString::to_string).collect(),
-            payload_filter: None,
+            payload_filter: config.payload_filter.as_ref().and_then(json),
             headers: config::mask(headers),
             description: config.description,
             labels: config.labels,
@@ -89,10 +103,35 @@ impl SubscriptionView {
             ordering: config.ordering.as_str(),
             status: subscription.status.as_str(),
             status_reason: subscription.status_reason,
-            health: None,
+            health,
             created_at: rfc3339(subscription.created_at),
             updated_at: rfc3339(subscription.updated_at),
         })
+    }
+}
+
+/// A filter is JSON, so this is never `None`.
+fn json(filter: &PayloadFilter) -> Option<Box<RawValue>> {
+    RawValue::from_string(filter.to_string()).ok()
+}
+
+impl HealthView {
+    fn of(subscription: &Subscription) -> Self {
+        let failing = subscription
+            .failing_since
+            .map(|since| Failing { since, warned: 0 });
+        let is_disabled = subscription.status == SubscriptionStatus::Disabled;
+        Self {
+            state: if failing.is_some() {
+                "failing"
+            } else {
+                "healthy"
+            },
+            failing_since: failing.map(|failing| rfc3339(failing.since)),
+            disables_at: failing
+                .filter(|_| !is_disabled)
+                .map(|failing| rfc3339(failing.disables_at())),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use ringback_model::DeliveryStatus;
 
 use super::{
-    super::statements::{self, Statement},
+    super::statements::{self, Settled, Statement},
     Search,
 };
 
@@ -31,7 +31,10 @@ impl Search {
             places.push(self.retries());
         }
         if may_be(&[Delivered, Dead, Cancelled]) {
-            places.push(self.settled());
+            if self.from < self.first_of_days {
+                places.push(self.settled(statements::KEPT));
+            }
+            places.push(self.settled(statements::SETTLED));
         }
         places
     }
@@ -58,20 +61,20 @@ impl Search {
         }
     }
 
-    fn settled(&self) -> (Statement, Strands) {
+    fn settled(&self, table: Settled) -> (Statement, Strands) {
         let failed = matches!(
             self.status,
             Some(DeliveryStatus::Dead | DeliveryStatus::Cancelled)
         ) || self.error.is_some()
             || self.codes.is_some_and(|(from, to)| from >= 300 || to < 200);
         if self.events.is_some() {
-            (statements::SETTLED_OF_EVENTS, Strands::Events)
+            (table.of_events, Strands::Events)
         } else if failed && self.subscription.is_some() {
-            (statements::FAILED_OF_SUBSCRIPTION, Strands::One)
+            (table.failed_of_subscription, Strands::One)
         } else if failed && self.app.is_some() {
-            (statements::FAILED_OF_APP, Strands::One)
+            (table.failed_of_app, Strands::One)
         } else {
-            (statements::SETTLED, Strands::One)
+            (table.any, Strands::One)
         }
     }
 }
