@@ -64,6 +64,7 @@ mod cli;
 mod dev;
 
 mod metrics;
+mod quotas;
 
 /// The application of most tests.
 const APP: &str = "billing";

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use ringback_metrics::Metrics;
-use ringback_model::{AppId, SubscriptionId, TargetPolicy};
+use ringback_model::{AppId, Quotas, Retention, SubscriptionId, TargetPolicy};
 use ringback_store::{Clock, HandOver, Hint, Membership, Store, Vault};
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     batcher::{Batcher, Flusher},
     error::ApiError,
     matching::Matching,
+    quotas::Keeper,
     watch::Watch,
 };
 
@@ -30,6 +31,10 @@ pub struct ApiConfig {
     pub header_timeout: Duration,
     /// How long requests that are under way may take to finish when the service stops.
     pub stop_timeout: Duration,
+    /// How much each application may bring in that has no quotas of its own.
+    pub quotas: Quotas,
+    /// How long events are kept, and count for those.
+    pub retention: Retention,
     /// What to count with, and to show at `/metrics`.
     pub metrics: Arc<Metrics>,
 }
@@ -42,6 +47,8 @@ impl Default for ApiConfig {
             max_connections: 1024,
             header_timeout: Duration::from_secs(10),
             stop_timeout: Duration::from_secs(15),
+            quotas: Quotas::default(),
+            retention: Retention::default(),
             metrics: Arc::default(),
         }
     }
@@ -60,11 +67,13 @@ struct Parts {
     flusher: Arc<Flusher>,
     keys: Keys,
     matching: Matching,
+    quotas: Keeper,
     watch: Watch,
 }
 
 impl Api {
-    /// Makes one, and starts its batcher: call it inside a runtime.
+    /// Makes one, and starts its batcher and its keeper of quotas: call it inside a
+    /// runtime.
     ///
     /// - `hand_over`: the short way to a dispatcher in this process, if there is one.
     pub fn new(
@@ -74,11 +83,19 @@ impl Api {
         hand_over: Option<HandOver>,
         config: ApiConfig,
     ) -> Self {
+        let quotas = Keeper::start(
+            Arc::clone(&store) as _,
+            membership.clock().clone(),
+            Arc::clone(&config.metrics),
+            config.quotas,
+            config.retention,
+        );
         let flusher = Arc::new(Flusher {
             accept: Arc::clone(&store) as _,
             hints: Arc::clone(&store) as _,
             membership: Arc::clone(&membership),
             hand_over,
+            quotas: quotas.clone(),
             metrics: Arc::clone(&config.metrics),
             in_order: Default::default(),
         });
@@ -91,6 +108,7 @@ impl Api {
             flusher,
             keys: Keys::default(),
             matching: Matching::default(),
+            quotas,
             watch: Watch::default(),
         }))
     }
@@ -122,6 +140,10 @@ impl Api {
 
     pub(crate) fn matching(&self) -> &Matching {
         &self.0.matching
+    }
+
+    pub(crate) fn quotas(&self) -> &Keeper {
+        &self.0.quotas
     }
 
     pub(crate) fn watch(&self) -> &Watch {

@@ -31,6 +31,8 @@ use tokio::{
     time::Sleep,
 };
 
+use crate::quotas::{Admission, Keeper};
+
 /// An ordinary batch. One item may exceed it: it is written whole.
 const BATCH_EVENTS: usize = 256;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -67,6 +69,7 @@ pub(crate) struct Flusher {
     pub(crate) hints: Arc<dyn Hints>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) hand_over: Option<HandOver>,
+    pub(crate) quotas: Keeper,
     pub(crate) metrics: Arc<Metrics>,
     /// Held while something is written that keeps order.
     pub(crate) in_order: tokio::sync::Mutex<()>,
@@ -75,6 +78,7 @@ pub(crate) struct Flusher {
 struct Waiting {
     item: AcceptItem,
     bytes: Reserved,
+    admission: Admission,
     answer: oneshot::Sender<Result<AcceptOutcome, NotAccepted>>,
 }
 
@@ -107,10 +111,16 @@ impl Batcher {
 
     /// Has an item written; the ids of its events are given here. When it returns, what
     /// is accepted is on disk.
-    pub(crate) async fn accept(&self, item: AcceptItem) -> Result<AcceptOutcome, NotAccepted> {
+    ///
+    /// - `admission`: the item's, to be held until it is counted.
+    pub(crate) async fn accept(
+        &self,
+        item: AcceptItem,
+        admission: Admission,
+    ) -> Result<AcceptOutcome, NotAccepted> {
         let (answer, answered) = oneshot::channel();
         let events = item.events.len();
-        if self.enqueue(item, answer).is_none() {
+        if self.enqueue(item, admission, answer).is_none() {
             let why = RefusedBecause::Overloaded;
             self.metrics.accepting.refused(events, why);
             return Err(NotAccepted::Full);
@@ -123,12 +133,14 @@ impl Batcher {
     fn enqueue(
         &self,
         item: AcceptItem,
+        admission: Admission,
         answer: oneshot::Sender<Result<AcceptOutcome, NotAccepted>>,
     ) -> Option<()> {
         let bytes = self.reserve(&item)?;
         let waiting = Waiting {
             item,
             bytes,
+            admission,
             answer,
         };
         self.queue.try_send(waiting).ok()
@@ -287,14 +299,17 @@ impl Flusher {
         for Waiting {
             item,
             bytes,
+            admission,
             answer,
         } in batch
         {
             items.push(item);
-            answers.push((answer, bytes));
+            answers.push((answer, bytes, admission));
         }
         let outcomes = self.accept(items).await;
-        for ((answer, _bytes), outcome) in answers.into_iter().zip(outcomes) {
+        for ((answer, _bytes, admission), outcome) in answers.into_iter().zip(outcomes) {
+            // Before the answer: whoever hears it finds the books in order.
+            drop(admission);
             // Whoever has gone away needs no answer.
             let _ = answer.send(outcome);
         }
@@ -331,6 +346,7 @@ impl Flusher {
         for (outcome, (events, emitted)) in outcomes.iter().zip(sizes) {
             self.count(outcome, events, emitted);
         }
+        self.count_for_quotas(&outcomes, &outgoing, now);
         self.send_on(&outcomes, outgoing);
         drop(ticket);
         outcomes
@@ -395,6 +411,26 @@ impl Flusher {
             Err(NotAccepted::Refused) => RefusedBecause::Database,
         };
         accepting.refused(events, why);
+    }
+
+    /// Counts what is new on disk for its application.
+    fn count_for_quotas(
+        &self,
+        outcomes: &[Result<AcceptOutcome, NotAccepted>],
+        outgoing: &[Vec<Outgoing>],
+        now: DateTime<Utc>,
+    ) {
+        for (outcome, events) in outcomes.iter().zip(outgoing) {
+            let Ok(AcceptOutcome::Accepted(accepted)) = outcome else {
+                continue;
+            };
+            let answered = accepted.iter().zip(events);
+            for (accepted, event) in answered.filter(|(one, _)| !one.duplicate) {
+                let Payload { app, data, .. } = &event.payload;
+                self.quotas
+                    .accepted(*app, now, accepted.deliveries, data.len());
+            }
+        }
     }
 
     /// Brings what was accepted to the owners of its lanes.

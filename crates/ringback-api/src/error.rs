@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::response::{IntoResponse, Response};
-use ringback_model::Scope;
+use ringback_model::{Quota, Scope};
 use ringback_store::{OpenError, StoreError};
 
 use crate::{
     cache::Late,
     problem::{Fault, Kind, Problem},
+    quotas::Refusal,
 };
 
 /// Why a request was refused; answered as a problem document (RFC 9457).
@@ -59,6 +60,12 @@ pub(crate) enum ApiError {
     StillRunning,
     #[error("the body did not arrive within {0} seconds")]
     BodyTimeout(u64),
+    #[error("the application {}", .refusal.detail)]
+    OverQuota {
+        refusal: Refusal,
+        /// Where the application is named.
+        pointer: String,
+    },
     #[error("too much is waiting to be stored: try again in a moment")]
     Overloaded,
     #[error("this node has lost its lease: try again in a moment")]
@@ -126,6 +133,7 @@ impl ApiError {
             Self::KeyReused => (Kind::Invalid, "idempotency_key_reused"),
             Self::StillRunning => (Kind::Conflict, "still_running"),
             Self::BodyTimeout(_) => (Kind::Timeout, "body_timeout"),
+            Self::OverQuota { refusal, .. } => (Kind::QuotaExceeded, over(refusal.quota)),
             Self::Overloaded => (Kind::Unavailable, "overloaded"),
             Self::LeaseLost => (Kind::Unavailable, "lease_lost"),
             Self::Unavailable(_) => (Kind::Unavailable, "unavailable"),
@@ -136,6 +144,21 @@ impl ApiError {
             code,
             detail: self.to_string(),
             errors: self.faults(code),
+            retry_after_s: self.retry_after_s(),
+        }
+    }
+
+    /// In how many seconds the same request may do better; never none.
+    fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::OverQuota { refusal, .. } => {
+                let started = u64::from(refusal.retry_after.subsec_nanos() > 0);
+                Some((refusal.retry_after.as_secs() + started).max(1))
+            }
+            Self::Overloaded | Self::LeaseLost | Self::Unavailable(_) | Self::StillRunning => {
+                Some(1)
+            }
+            _ => None,
         }
     }
 
@@ -156,6 +179,9 @@ impl ApiError {
                 ..
             } => {
                 vec![Fault::new(pointer.clone(), code, self.to_string())]
+            }
+            Self::OverQuota { refusal, pointer } => {
+                vec![Fault::new(pointer, code, &refusal.detail)]
             }
             _ => Vec::new(),
         }
@@ -197,6 +223,15 @@ impl From<OpenError> for ApiError {
 impl From<InternalCause> for ApiError {
     fn from(cause: InternalCause) -> Self {
         Self::Internal(Some(cause))
+    }
+}
+
+/// Quotas by the names of their fields.
+const fn over(quota: Quota) -> &'static str {
+    match quota {
+        Quota::EventsPerS => "quota_events_per_s",
+        Quota::PendingDeliveries => "quota_pending_deliveries",
+        Quota::StoredBytes => "quota_stored_bytes",
     }
 }
 

@@ -3,6 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header::CONTENT_TYPE};
 use serde::Serialize;
+use serde_json::Number;
 
 /// Answers with a view of something.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -25,4 +26,14 @@ pub(crate) fn answer(json: impl IntoResponse) -> Response {
         json,
     )
         .into_response()
+}
+
+/// A positive number, without a fraction if it has none.
+pub(crate) fn number(value: f64) -> Number {
+    // What does not fit is not whole either.
+    let whole = Number::from(value as u64);
+    if value.fract() == 0.0 {
+        return whole;
+    }
+    Number::from_f64(value).unwrap_or(whole)
 }

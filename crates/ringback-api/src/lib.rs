@@ -27,6 +27,7 @@ pub use peer::Peer;
 mod batcher;
 mod emitted;
 mod matching;
+mod quotas;
 
 mod watch;
 

@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     TooLarge,
     UnsupportedMediaType,
     Invalid,
+    QuotaExceeded,
     Internal,
     Unavailable,
 }
@@ -33,6 +34,8 @@ pub(crate) struct Problem {
     pub(crate) code: &'static str,
     pub(crate) detail: String,
     pub(crate) errors: Vec<Fault>,
+    /// When asking again may do better, in seconds, if that is known.
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 /// One field at fault.
@@ -109,15 +112,15 @@ impl Problem {
             let challenge = HeaderValue::from_static(r#"Bearer realm="ringback""#);
             headers.insert(WWW_AUTHENTICATE, challenge);
         }
-        if self.kind == Kind::Unavailable || self.code == "still_running" {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::Unauthorized,
         Self::Forbidden,
@@ -129,6 +132,7 @@ impl Kind {
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::Invalid,
+        Self::QuotaExceeded,
         Self::Internal,
         Self::Unavailable,
     ];
@@ -146,6 +150,7 @@ impl Kind {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -164,6 +169,7 @@ impl Kind {
             Self::TooLarge => "too-large",
             Self::UnsupportedMediaType => "unsupported-media-type",
             Self::Invalid => "invalid",
+            Self::QuotaExceeded => "quota-exceeded",
             Self::Internal => "internal",
             Self::Unavailable => "unavailable",
         }
@@ -182,6 +188,7 @@ impl Kind {
             Self::TooLarge => "The request is too large",
             Self::UnsupportedMediaType => "The body has another content type",
             Self::Invalid => "A field is not as it should be",
+            Self::QuotaExceeded => "The application is over its quota",
             Self::Internal => "Something failed on our side",
             Self::Unavailable => "The service cannot answer right now",
         }
@@ -227,6 +234,12 @@ impl Kind {
             Self::Invalid => {
                 "The body is JSON, but fields are missing, unknown or not as they should be. \
                  `errors` lists them, each with a JSON pointer and what would be right."
+            }
+            Self::QuotaExceeded => {
+                "The application brings in more than it may, or has too much pending or kept. \
+                 `errors` names the quota, its limit and what there is. Nothing was accepted: send \
+                 the same again after `retry-after` seconds. Quotas are the operator's to change: \
+                 `PATCH /v1/apps/{app}`."
             }
             Self::Internal => {
                 "This is a fault of the service, not of the request. It is in the service's log \

@@ -33,7 +33,7 @@ impl Api {
     pub async fn serve(self, listener: TcpListener, shutdown: CancellationToken) {
         let config = self.config().clone();
         let router = self.router();
-        let emitted = tokio::spawn(self.accept_emitted(shutdown.clone()));
+        let emitted = tokio::spawn(self.clone().accept_emitted(shutdown.clone()));
         let connections = GracefulShutdown::new();
         let permits = Arc::new(Semaphore::new(config.max_connections));
         while let Some((stream, permit)) = next(&listener, &permits, &shutdown).await {
@@ -58,6 +58,7 @@ impl Api {
         {
             tracing::warn!("requests were still under way when the API stopped");
         }
+        self.quotas().flush().await;
     }
 }
 

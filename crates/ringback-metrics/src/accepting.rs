@@ -19,6 +19,12 @@ pub struct Accepting {
 pub enum RefusedBecause {
     /// Their id or `Idempotency-Key` came before with something else.
     Conflict,
+    /// Their application brought in too much at once,
+    QuotaEventsPerS,
+    /// had too much pending,
+    QuotaPendingDeliveries,
+    /// or too much stored.
+    QuotaStoredBytes,
     /// Too much waited to be stored.
     Overloaded,
     /// This node had no lease.
@@ -32,8 +38,11 @@ pub enum RefusedBecause {
 }
 
 impl RefusedBecause {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 9] = [
         Self::Conflict,
+        Self::QuotaEventsPerS,
+        Self::QuotaPendingDeliveries,
+        Self::QuotaStoredBytes,
         Self::Overloaded,
         Self::LeaseLost,
         Self::Unavailable,
@@ -44,6 +53,9 @@ impl RefusedBecause {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Conflict => "conflict",
+            Self::QuotaEventsPerS => "quota_events_per_s",
+            Self::QuotaPendingDeliveries => "quota_pending_deliveries",
+            Self::QuotaStoredBytes => "quota_stored_bytes",
             Self::Overloaded => "overloaded",
             Self::LeaseLost => "lease_lost",
             Self::Unavailable => "unavailable",

@@ -55,10 +55,12 @@ pub enum Statement {
     Emitted,
     /// Read what waits, for these metrics.
     Backlog,
+    /// Read what applications use, or add to it.
+    Usage,
 }
 
 impl Statement {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Accept,
         Self::Read,
         Self::Due,
@@ -76,6 +78,7 @@ impl Statement {
         Self::Release,
         Self::Emitted,
         Self::Backlog,
+        Self::Usage,
     ];
 
     const fn as_str(self) -> &'static str {
@@ -97,6 +100,7 @@ impl Statement {
             Self::Release => "release",
             Self::Emitted => "emitted",
             Self::Backlog => "backlog",
+            Self::Usage => "usage",
         }
     }
 }

@@ -59,6 +59,9 @@ pub use target::{Host, InvalidTarget, Scheme, Target, TargetPolicy};
 mod headers;
 pub use headers::{CustomHeaders, InvalidHeader};
 
+mod quota;
+pub use quota::{Quota, Quotas};
+
 mod scope;
 pub use scope::{Scope, Scopes, UnknownScope};
 

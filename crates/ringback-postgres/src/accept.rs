@@ -12,6 +12,7 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 use ringback_store::{AcceptItem, AcceptOutcome, StoreError};
+use sqlx::PgPool;
 
 pub(crate) use self::judge::ABANDONED;
 use self::{
@@ -159,4 +160,24 @@ fn note(plans: Vec<Plan>, fates: Vec<Fate>, outcomes: &mut Outcomes) -> Vec<usiz
         };
     }
     open
+}
+
+/// See [`ringback_store::Usage::came_before`].
+pub(crate) async fn came_before(
+    pool: &PgPool,
+    item: &AcceptItem,
+    now: DateTime<Utc>,
+) -> Result<Option<AcceptOutcome>, StoreError> {
+    if keys_of(item).next().is_none() {
+        return Ok(None);
+    }
+    let mut known = Known::default();
+    look_up(pool, std::slice::from_ref(item), &[0], &mut known).await?;
+    match judge(0, item, &known, now) {
+        Verdict::Decided(outcome) => outcome.map(Some),
+        Verdict::Write(plan) if plan.accepted.iter().all(|one| one.duplicate) => {
+            Ok(Some(AcceptOutcome::Accepted(plan.accepted)))
+        }
+        Verdict::Write(_) => Ok(None),
+    }
 }

@@ -10,6 +10,7 @@ use crate::{
     rows::{app_of, from_json, to_json},
     subscriptions,
     transaction::{Tx, transact},
+    usage::{column_of, quotas_of},
 };
 
 /// See [`ringback_store::Registry::create_app`].
@@ -20,10 +21,12 @@ pub(crate) async fn create(
 ) -> Result<CreatedApp, StoreError> {
     let row: Option<Row> = sqlx::query_as(
         r#"
-        insert into ringback.apps (id, slug, name, metadata, created_at, updated_at)
-        values ($1, $2, $3, $4, $5, $5)
+        insert into ringback.apps (id, slug, name, metadata, created_at, updated_at,
+            quota_events_per_s, quota_pending_deliveries, quota_stored_bytes)
+        values ($1, $2, $3, $4, $5, $5, $6, $7, $8)
         on conflict (slug) where deleted_at is null do nothing
-        returning id, slug, name, metadata, revision, created_at, updated_at
+        returning id, slug, name, metadata, revision, created_at, updated_at,
+            quota_events_per_s, quota_pending_deliveries, quota_stored_bytes
         "#,
     )
     .bind(app.id.get())
@@ -31,6 +34,9 @@ pub(crate) async fn create(
     .bind(app.name)
     .bind(to_json(&app.metadata))
     .bind(now)
+    .bind(app.quotas.events_per_s)
+    .bind(column_of(app.quotas.pending_deliveries))
+    .bind(column_of(app.quotas.stored_bytes))
     .fetch_optional(pool)
     .await
     .map_err(failed)?;
@@ -43,12 +49,14 @@ pub(crate) async fn create(
 pub(crate) async fn one(pool: &PgPool, app: &AppRef) -> Result<Option<App>, StoreError> {
     let row: Option<Row> = match app {
         AppRef::Id(id) => sqlx::query_as(
-            "select id, slug, name, metadata, revision, created_at, updated_at \
+            "select id, slug, name, metadata, revision, created_at, updated_at, \
+             quota_events_per_s, quota_pending_deliveries, quota_stored_bytes \
              from ringback.apps where id = $1 and deleted_at is null",
         )
         .bind(id.get()),
         AppRef::Slug(slug) => sqlx::query_as(
-            "select id, slug, name, metadata, revision, created_at, updated_at \
+            "select id, slug, name, metadata, revision, created_at, updated_at, \
+             quota_events_per_s, quota_pending_deliveries, quota_stored_bytes \
              from ringback.apps where slug = $1 and deleted_at is null",
         )
         .bind(slug.as_str()),
@@ -68,7 +76,9 @@ pub(crate) async fn list(
 ) -> Result<Vec<App>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
         r#"
-        select id, slug, name, metadata, revision, created_at, updated_at from ringback.apps
+        select id, slug, name, metadata, revision, created_at, updated_at,
+            quota_events_per_s, quota_pending_deliveries, quota_stored_bytes
+        from ringback.apps
         where id < $1 and deleted_at is null and ($2::int8 is null or id = $2)
         order by id desc limit $3
         "#,
@@ -90,14 +100,19 @@ pub(crate) async fn update(
     expected: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<Changed<App>, StoreError> {
+    let quotas = change.quotas.unwrap_or_default();
     let updated: Result<Option<Row>, StoreError> = sqlx::query_as(
         r#"
         update ringback.apps
         set slug = coalesce($2, slug), name = coalesce($3, name),
             metadata = coalesce($4, metadata),
+            quota_events_per_s = case when $7 then $8 else quota_events_per_s end,
+            quota_pending_deliveries = case when $7 then $9 else quota_pending_deliveries end,
+            quota_stored_bytes = case when $7 then $10 else quota_stored_bytes end,
             revision = revision + 1, version = version + 1, updated_at = $6
         where id = $1 and deleted_at is null and ($5::int8 is null or revision = $5)
-        returning id, slug, name, metadata, revision, created_at, updated_at
+        returning id, slug, name, metadata, revision, created_at, updated_at,
+            quota_events_per_s, quota_pending_deliveries, quota_stored_bytes
         "#,
     )
     .bind(app.get())
@@ -106,6 +121,10 @@ pub(crate) async fn update(
     .bind(change.metadata.as_ref().map(to_json))
     .bind(expected)
     .bind(now)
+    .bind(change.quotas.is_some())
+    .bind(quotas.events_per_s)
+    .bind(column_of(quotas.pending_deliveries))
+    .bind(column_of(quotas.stored_bytes))
     .fetch_optional(pool)
     .await
     .map_err(failed);
@@ -137,10 +156,13 @@ type Row = (
     i64,
     DateTime<Utc>,
     DateTime<Utc>,
+    Option<f64>,
+    Option<i64>,
+    Option<i64>,
 );
 
 fn read(row: Row) -> Result<App, StoreError> {
-    let (id, slug, name, metadata, revision, created_at, updated_at) = row;
+    let (id, slug, name, metadata, revision, created_at, updated_at, rate, pending, bytes) = row;
     let corrupt = StoreError::Corrupt {
         table: "apps",
         column: "slug",
@@ -150,6 +172,7 @@ fn read(row: Row) -> Result<App, StoreError> {
         slug: Slug::try_from(slug).map_err(|_| corrupt)?,
         name,
         metadata: from_json("apps", "metadata", &metadata)?,
+        quotas: quotas_of(rate, pending, bytes),
         revision,
         created_at,
         updated_at,

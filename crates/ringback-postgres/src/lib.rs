@@ -12,6 +12,7 @@ mod failure;
 mod lines;
 mod migrations;
 mod transaction;
+mod usage;
 
 mod accept;
 mod apps;
@@ -48,9 +49,9 @@ mod withdraw;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use ringback_model::{
-    AppId, DeliveryId, EventId, KeyId, Lane, OrderKey, Retention, SubscriptionId,
+    AppId, DeliveryId, EventId, KeyId, Lane, OrderKey, Quotas, Retention, SubscriptionId,
 };
 use ringback_store::{
     Accept, AcceptItem, AcceptOutcome, App, AppChange, AppRef, AppRoutes, Attempt, Backlog, Beat,
@@ -58,8 +59,8 @@ use ringback_store::{
     DeliveryCursor, DeliveryFilter, DueRetry, EmittedId, EmittedPage, Event, EventFilter,
     HealthChange, Hint, Hints, History, IdempotencyKey, Key, Lanes, Maintain, NewApp, NewKey,
     NewSubscription, NodeLease, Observe, OrderHeads, Outbox, OutboxKey, Page, Payload, Registry,
-    ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError, StoredSecret,
-    Subscription, SubscriptionChange, Within,
+    ReplayOutcome, RouteChanges, Sealed, SendingState, Settlement, StoreError, StoredBytes,
+    StoredSecret, Subscription, SubscriptionChange, Usage, Within,
 };
 use sqlx::{PgPool, postgres::PgConnectOptions};
 use tokio::sync::broadcast;
@@ -598,5 +599,32 @@ impl Observe for PostgresStore {
 
     fn connections(&self) -> Connections {
         observe::connections(&self.0.pool)
+    }
+}
+
+#[async_trait]
+impl Usage for PostgresStore {
+    async fn quotas(&self, apps: &[AppId]) -> Result<Vec<(AppId, Quotas)>, StoreError> {
+        usage::quotas(&self.0.pool, apps).await
+    }
+
+    async fn pending_deliveries(&self, app: AppId, up_to: u64) -> Result<u64, StoreError> {
+        usage::pending_deliveries(&self.0.pool, app, up_to).await
+    }
+
+    async fn stored_bytes(&self, app: AppId, since: NaiveDate) -> Result<u64, StoreError> {
+        usage::stored_bytes(&self.0.pool, app, since).await
+    }
+
+    async fn add_stored_bytes(&self, added: &[StoredBytes]) -> Result<(), StoreError> {
+        usage::add_stored_bytes(&self.0.pool, added).await
+    }
+
+    async fn came_before(
+        &self,
+        item: &AcceptItem,
+        now: DateTime<Utc>,
+    ) -> Result<Option<AcceptOutcome>, StoreError> {
+        accept::came_before(&self.0.pool, item, now).await
     }
 }

@@ -13,6 +13,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::{
     failure::failed,
     transaction::{Tx, transact},
+    usage,
 };
 
 /// Tables by the day of their events' ids, with the storage options of their
@@ -32,6 +33,7 @@ const FORGOTTEN_AT_ONCE: i64 = 5_000;
 /// Makes yesterday to the third day from now, and forgets old keys.
 pub(crate) async fn tend(pool: &PgPool, now: DateTime<Utc>) -> Result<(), StoreError> {
     make_days_of(pool, (-1..=3).map(|day| now + TimeDelta::days(day))).await?;
+    usage::forget(pool, now).await?;
     forget_keys(pool, now - REMEMBERED).await
 }
 

@@ -164,3 +164,13 @@ async fn versions(
     .await
     .map_err(failed)
 }
+
+/// See [`ringback_store::Usage::came_before`].
+pub(crate) async fn came_before(
+    connection: &mut SqliteConnection,
+    item: &AcceptItem,
+    now: DateTime<Utc>,
+) -> Result<Option<AcceptOutcome>, StoreError> {
+    let known = judge::look_up(connection, std::slice::from_ref(item)).await?;
+    Judge::new(Vec::new(), known, Vec::new(), now).came_before(item)
+}

@@ -11,9 +11,21 @@ use crate::{
     columns::{Column, json},
     failure::failed,
     subscription_status,
+    usage::{column_of, quotas_of},
 };
 
-type Row = (i64, String, String, String, i64, i64, i64);
+type Row = (
+    i64,
+    String,
+    String,
+    String,
+    i64,
+    i64,
+    i64,
+    Option<f64>,
+    Option<i64>,
+    Option<i64>,
+);
 
 /// See [`ringback_store::Registry::create_app`].
 pub(crate) async fn create(
@@ -22,16 +34,21 @@ pub(crate) async fn create(
     now: DateTime<Utc>,
 ) -> Result<CreatedApp, StoreError> {
     let row: Option<Row> = sqlx::query_as(
-        "insert into apps (id, slug, name, metadata, created_at, updated_at) \
-         values (?1, ?2, ?3, ?4, ?5, ?5) \
+        "insert into apps (id, slug, name, metadata, created_at, updated_at, \
+         quota_events_per_s, quota_pending_deliveries, quota_stored_bytes) \
+         values (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8) \
          on conflict (slug) where deleted_at is null do nothing \
-         returning id, slug, name, metadata, revision, created_at, updated_at",
+         returning id, slug, name, metadata, revision, created_at, updated_at, \
+         quota_events_per_s, quota_pending_deliveries, quota_stored_bytes",
     )
     .bind(app.id.get())
     .bind(app.slug.as_str())
     .bind(&app.name)
     .bind(json(&app.metadata))
     .bind(now.timestamp_millis())
+    .bind(app.quotas.events_per_s)
+    .bind(column_of(app.quotas.pending_deliveries))
+    .bind(column_of(app.quotas.stored_bytes))
     .fetch_optional(connection)
     .await
     .map_err(failed)?;
@@ -48,7 +65,8 @@ pub(crate) async fn get(
 ) -> Result<Option<App>, StoreError> {
     let (id, slug) = app_key(app);
     let row: Option<Row> = sqlx::query_as(
-        "select id, slug, name, metadata, revision, created_at, updated_at from apps \
+        "select id, slug, name, metadata, revision, created_at, updated_at, \
+         quota_events_per_s, quota_pending_deliveries, quota_stored_bytes from apps \
          where id = coalesce(?1, (select id from apps where slug = ?2 and deleted_at is null)) \
          and deleted_at is null",
     )
@@ -68,7 +86,8 @@ pub(crate) async fn list(
     limit: u32,
 ) -> Result<Vec<App>, StoreError> {
     let rows: Vec<Row> = sqlx::query_as(
-        "select id, slug, name, metadata, revision, created_at, updated_at from apps \
+        "select id, slug, name, metadata, revision, created_at, updated_at, \
+         quota_events_per_s, quota_pending_deliveries, quota_stored_bytes from apps \
          where id < ?1 and deleted_at is null and (?2 is null or id = ?2) \
          order by id desc limit ?3",
     )
@@ -102,17 +121,23 @@ pub(crate) async fn update(
     {
         return Ok(Changed::NameTaken);
     }
+    let quotas = change.quotas.unwrap_or(current.quotas);
     let row: Row = sqlx::query_as(
         "update apps set slug = coalesce(?2, slug), name = coalesce(?3, name), \
          metadata = coalesce(?4, metadata), revision = revision + 1, version = version + 1, \
-         updated_at = ?5 where id = ?1 \
-         returning id, slug, name, metadata, revision, created_at, updated_at",
+         updated_at = ?5, quota_events_per_s = ?6, quota_pending_deliveries = ?7, \
+         quota_stored_bytes = ?8 where id = ?1 \
+         returning id, slug, name, metadata, revision, created_at, updated_at, \
+         quota_events_per_s, quota_pending_deliveries, quota_stored_bytes",
     )
     .bind(app.get())
     .bind(change.slug.as_ref().map(|slug| slug.as_str()))
     .bind(change.name.as_deref())
     .bind(change.metadata.as_ref().map(json))
     .bind(now.timestamp_millis())
+    .bind(quotas.events_per_s)
+    .bind(column_of(quotas.pending_deliveries))
+    .bind(column_of(quotas.stored_bytes))
     .fetch_one(connection)
     .await
     .map_err(failed)?;
@@ -187,7 +212,7 @@ pub(crate) fn only(within: Within) -> Option<i64> {
 }
 
 fn read(
-    (id, slug, name, metadata, revision, created_at, updated_at): Row,
+    (id, slug, name, metadata, revision, created_at, updated_at, rate, pending, bytes): Row,
 ) -> Result<App, StoreError> {
     let column = |name| Column("apps", name);
     Ok(App {
@@ -195,6 +220,7 @@ fn read(
         slug: column("slug").parse(&slug)?,
         name,
         metadata: column("metadata").json(&metadata)?,
+        quotas: quotas_of(rate, pending, bytes),
         revision,
         created_at: column("created_at").time(created_at)?,
         updated_at: column("updated_at").time(updated_at)?,

@@ -59,6 +59,7 @@ mod lanes;
 mod maintain;
 mod observe;
 mod retention;
+mod usage;
 
 #[cfg(test)]
 mod tests;

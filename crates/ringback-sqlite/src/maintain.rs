@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_store::{Maintain, StoreError};
 
-use crate::{SqliteStore, failure::failed, idempotency, retention, writer::commit};
+use crate::{SqliteStore, failure::failed, idempotency, retention, usage, writer::commit};
 
 #[async_trait]
 impl Maintain for SqliteStore {
     async fn tend(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
+        usage::forget(&self.0.writer, now).await?;
         idempotency::forget(&self.0.writer, now).await
     }
 

@@ -36,6 +36,11 @@ const FILES: &[(i64, &str, &str)] = &[
     file!(7, "retention"),
     file!(8, "health"),
     file!(9, "emit"),
+    (
+        10,
+        "quotas",
+        include_str!("../../../migrations/sqlite/0010_quotas.sql"),
+    ),
 ];
 
 static MIGRATOR: LazyLock<Migrator> = LazyLock::new(|| {

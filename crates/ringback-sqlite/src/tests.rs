@@ -48,6 +48,7 @@ fn new_app(id: AppId) -> NewApp {
         slug: format!("app-{}", id.get()).parse().unwrap(),
         name: String::new(),
         metadata: Default::default(),
+        quotas: Default::default(),
     }
 }
 

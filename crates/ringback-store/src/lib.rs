@@ -65,7 +65,16 @@ pub use maintain::Maintain;
 mod observe;
 pub use observe::{Backlog, Connections, Observe};
 
-/// Everything a database offers, for whoever wires a process together.
-pub trait Store: Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe {}
+mod usage;
+pub use usage::{StoredBytes, Usage};
 
-impl<T: Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe> Store for T {}
+/// Everything a database offers, for whoever wires a process together.
+pub trait Store:
+    Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe + Usage
+{
+}
+
+impl<T: Accept + Registry + History + Outbox + Lanes + Hints + Maintain + Observe + Usage> Store
+    for T
+{
+}

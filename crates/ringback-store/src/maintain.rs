@@ -8,8 +8,8 @@ use crate::StoreError;
 /// Used by the process: what has to be done now and then.
 #[async_trait]
 pub trait Maintain: Send + Sync {
-    /// Makes the days ahead ready, and forgets keys that are out of their time. Any
-    /// node may call it at any time; it is cheap when there is nothing to do.
+    /// Makes the days ahead ready, and forgets keys and counts that are out of their time.
+    /// Any node may call it at any time; it is cheap when there is nothing to do.
     async fn tend(&self, now: DateTime<Utc>) -> Result<(), StoreError>;
 
     /// Ends days that are out of their time. Any node may call it at any time; it is

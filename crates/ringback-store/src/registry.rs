@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use ringback_model::{
-    AppId, EventTypePattern, KeyId, Lane, Ordering, PayloadFilter, RetrySpec, Scopes, Slug,
+    AppId, EventTypePattern, KeyId, Lane, Ordering, PayloadFilter, Quotas, RetrySpec, Scopes, Slug,
     SubscriptionId, SubscriptionStatus,
 };
 
@@ -168,7 +168,7 @@ pub enum Within {
 }
 
 /// An application.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct App {
     /// Its id.
     pub id: AppId,
@@ -178,6 +178,8 @@ pub struct App {
     pub name: String,
     /// The operator's own notes.
     pub metadata: BTreeMap<String, String>,
+    /// Its own, where it has any.
+    pub quotas: Quotas,
     /// Rises with every change of the fields above.
     pub revision: i64,
     /// When it was created.
@@ -197,6 +199,8 @@ pub struct NewApp {
     pub name: String,
     /// See [`App::metadata`].
     pub metadata: BTreeMap<String, String>,
+    /// See [`App::quotas`].
+    pub quotas: Quotas,
 }
 
 /// The answer to [`Registry::create_app`].
@@ -217,6 +221,8 @@ pub struct AppChange {
     pub name: Option<String>,
     /// See [`App::metadata`]; replaces all of it.
     pub metadata: Option<BTreeMap<String, String>>,
+    /// See [`App::quotas`]; replaces all of them.
+    pub quotas: Option<Quotas>,
 }
 
 /// The answer to a change.

@@ -37,6 +37,7 @@ pub mod settle;
 pub mod states;
 pub mod subscriptions;
 pub mod tenancy;
+pub mod usage;
 
 mod cast;
 mod ledger;
@@ -296,6 +297,16 @@ macro_rules! conformance_cases {
                 what_waits_is_counted_by_state
                 deleted_and_hidden_subscriptions_are_not_counted
                 connections_are_counted
+            }
+            usage {
+                quotas_are_kept_and_replaced_as_a_whole
+                what_is_not_settled_is_pending_wherever_it_waits
+                what_others_have_in_the_same_lane_is_not_counted
+                no_more_than_asked_for_is_counted_of_what_waits
+                bytes_are_summed_over_the_days_that_are_kept
+                twenty_that_add_bytes_at_once_lose_none
+                days_that_no_retention_reaches_are_forgotten
+                what_came_before_as_a_whole_is_known
             }
             retention {
                 what_arrived_is_gone_when_its_day_ends

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use ringback_model::{
     AppId, AttemptError, DeliveryId, EventFields, EventId, EventTypePattern, KeyId, Lane, NodeId,
-    OrderKey, Ordering, RetrySpec, SubscriptionId,
+    OrderKey, Ordering, Quotas, RetrySpec, SubscriptionId,
 };
 use ringback_store::{
     AcceptItem, AcceptOutcome, Accepted, AppRef, AttemptAnswer, AttemptRecord, CreatedApp,
@@ -45,6 +45,7 @@ pub async fn app(store: &TestStore, slug: &str, now: DateTime<Utc>) -> AppId {
         slug: slug.parse().unwrap(),
         name: slug.to_owned(),
         metadata: BTreeMap::new(),
+        quotas: Quotas::default(),
     };
     let created = store.create_app(app, now).await.unwrap();
     assert!(matches!(created, CreatedApp::Created(_)), "{created:?}");

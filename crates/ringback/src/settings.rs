@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, CommandFactory, ValueEnum};
 use ipnet::IpNet;
-use ringback_model::Retention;
+use ringback_model::{Quotas, Retention};
 use serde::Deserialize;
 
 /// What an operator can set. `--database-url`, `RINGBACK_DATABASE_URL` and
@@ -100,6 +100,25 @@ pub struct Settings {
     /// on every node [default: 30]
     #[arg(long, env = "RINGBACK_RETENTION_DAYS", value_name = "DAYS")]
     pub retention_days: Option<u16>,
+
+    /// How many events per second an application may bring in on each node, unless it has
+    /// a quota of its own [default: no limit]
+    #[arg(long, env = "RINGBACK_QUOTA_EVENTS_PER_S", value_name = "EVENTS")]
+    pub quota_events_per_s: Option<f64>,
+
+    /// How many deliveries of an application may be pending, unless it has a quota of its
+    /// own [default: no limit]
+    #[arg(
+        long,
+        env = "RINGBACK_QUOTA_PENDING_DELIVERIES",
+        value_name = "DELIVERIES"
+    )]
+    pub quota_pending_deliveries: Option<u64>,
+
+    /// How many bytes of an application's events may be kept, unless it has a quota of its
+    /// own [default: no limit]
+    #[arg(long, env = "RINGBACK_QUOTA_STORED_BYTES", value_name = "BYTES")]
+    pub quota_stored_bytes: Option<u64>,
 }
 
 /// What a process does.
@@ -173,6 +192,11 @@ impl Settings {
             max_in_flight: self.max_in_flight.or(file.max_in_flight),
             max_in_flight_per_host: self.max_in_flight_per_host.or(file.max_in_flight_per_host),
             retention_days: self.retention_days.or(file.retention_days),
+            quota_events_per_s: self.quota_events_per_s.or(file.quota_events_per_s),
+            quota_pending_deliveries: self
+                .quota_pending_deliveries
+                .or(file.quota_pending_deliveries),
+            quota_stored_bytes: self.quota_stored_bytes.or(file.quota_stored_bytes),
         }
     }
 
@@ -200,6 +224,23 @@ impl Settings {
         match self.retention_days {
             Some(days) => Retention::of_days(days).context("retention_days"),
             None => Ok(Retention::default()),
+        }
+    }
+
+    /// What applications may bring in that have no quotas of their own.
+    ///
+    /// # Errors
+    ///
+    /// If one is out of its range.
+    pub fn quotas(&self) -> anyhow::Result<Quotas> {
+        let quotas = Quotas {
+            events_per_s: self.quota_events_per_s,
+            pending_deliveries: self.quota_pending_deliveries,
+            stored_bytes: self.quota_stored_bytes,
+        };
+        match quotas.fault() {
+            Some((quota, fault)) => bail!("quota_{} {fault}", quota.as_str()),
+            None => Ok(quotas),
         }
     }
 
@@ -381,6 +422,23 @@ mod tests {
         let settings = from_toml("retention_days = 1").unwrap();
         let error = format!("{:#}", settings.retention().unwrap_err());
         assert_eq!(error, "retention_days: must be between 4 and 400 days");
+    }
+
+    #[test]
+    fn a_quota_that_is_out_of_its_range_is_refused() {
+        let settings = from_toml("quota_events_per_s = 0.5\nquota_stored_bytes = 7").unwrap();
+        let expected = Quotas {
+            events_per_s: Some(0.5),
+            pending_deliveries: None,
+            stored_bytes: Some(7),
+        };
+        assert_eq!(settings.quotas().unwrap(), expected);
+        let settings = from_toml("quota_pending_deliveries = 0").unwrap();
+        let error = settings.quotas().unwrap_err().to_string();
+        assert!(
+            error.starts_with("quota_pending_deliveries must be from 1 to"),
+            "{error}"
+        );
     }
 
     #[test]

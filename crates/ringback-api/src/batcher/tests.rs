@@ -5,11 +5,11 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
-use ringback_model::{self as model, AppId, NodeId, OrderKey, SubscriptionId};
+use chrono::{DateTime, NaiveDate, Utc};
+use ringback_model::{self as model, AppId, NodeId, OrderKey, Quotas, Retention, SubscriptionId};
 use ringback_store::{
     Accepted, AppRef, AppRoutes, Beat, Clock, EmittedId, EmittedPage, HandOverReceiver, Lanes,
-    NewDelivery, NodeLease, RouteChanges, handover,
+    NewDelivery, NodeLease, RouteChanges, StoredBytes, Usage, handover,
 };
 use tokio::sync::{Notify, Semaphore, broadcast};
 
@@ -72,6 +72,34 @@ impl Accept for Gated {
     }
 }
 
+/// Nobody has quotas.
+#[async_trait]
+impl Usage for Gated {
+    async fn quotas(&self, _: &[AppId]) -> Result<Vec<(AppId, Quotas)>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    async fn pending_deliveries(&self, _: AppId, _: u64) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn stored_bytes(&self, _: AppId, _: NaiveDate) -> Result<u64, StoreError> {
+        Ok(0)
+    }
+
+    async fn add_stored_bytes(&self, _: &[StoredBytes]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn came_before(
+        &self,
+        _: &AcceptItem,
+        _: DateTime<Utc>,
+    ) -> Result<Option<AcceptOutcome>, StoreError> {
+        Ok(None)
+    }
+}
+
 struct Heard(Mutex<Vec<Hint>>);
 
 impl Hints for Heard {
@@ -130,6 +158,7 @@ fn start() -> DateTime<Utc> {
 
 struct Lab {
     batcher: Batcher,
+    quotas: Keeper,
     gated: Arc<Gated>,
     heard: Arc<Heard>,
     clock: Clock,
@@ -150,21 +179,39 @@ async fn lab(duplicates: bool) -> Lab {
         .await
         .unwrap();
     let (hand_over, dispatcher) = handover(16);
+    let quotas = Keeper::start(
+        Arc::clone(&gated) as _,
+        clock.clone(),
+        Arc::default(),
+        Quotas::default(),
+        Retention::default(),
+    );
     let batcher = Batcher::start(Flusher {
         accept: Arc::clone(&gated) as _,
         hints: Arc::clone(&heard) as _,
         membership: Arc::new(membership),
         hand_over: Some(hand_over),
+        quotas: quotas.clone(),
         metrics: Arc::default(),
         in_order: Default::default(),
     });
     Lab {
         batcher,
+        quotas,
         gated,
         heard,
         clock,
         dispatcher,
     }
+}
+
+async fn accept(
+    batcher: &Batcher,
+    quotas: &Keeper,
+    item: AcceptItem,
+) -> Result<AcceptOutcome, NotAccepted> {
+    let admission = quotas.admit(&item, true).await.unwrap();
+    batcher.accept(item, admission).await
 }
 
 impl Lab {
@@ -177,8 +224,12 @@ impl Lab {
         &self,
         item: AcceptItem,
     ) -> tokio::task::JoinHandle<Result<AcceptOutcome, NotAccepted>> {
-        let batcher = self.batcher.clone();
-        tokio::spawn(async move { batcher.accept(item).await })
+        let (batcher, quotas) = (self.batcher.clone(), self.quotas.clone());
+        tokio::spawn(async move { accept(&batcher, &quotas, item).await })
+    }
+
+    async fn accept(&self, item: AcceptItem) -> Result<AcceptOutcome, NotAccepted> {
+        accept(&self.batcher, &self.quotas, item).await
     }
 
     /// Waits for the next batch to reach the store.
@@ -294,11 +345,7 @@ async fn a_full_batch_waits_for_no_time() {
 async fn every_event_gets_an_id_and_its_own_answer() {
     let lab = lab(false).await;
     lab.gated.gate.add_permits(9);
-    let outcome = lab
-        .batcher
-        .accept(item(2, &[(1, false), (2, true)]))
-        .await
-        .unwrap();
+    let outcome = lab.accept(item(2, &[(1, false), (2, true)])).await.unwrap();
     let AcceptOutcome::Accepted(accepted) = outcome else {
         panic!("{outcome:?}")
     };
@@ -314,8 +361,7 @@ async fn what_this_process_sends_is_handed_over_and_other_lanes_get_one_hint() {
     assert!(ours != theirs && held != theirs);
     lab.dispatcher.owned.set(ours, true);
     lab.gated.gate.add_permits(9);
-    lab.batcher
-        .accept(item(2, &[(1, false), (2, true), (3, false)]))
+    lab.accept(item(2, &[(1, false), (2, true), (3, false)]))
         .await
         .unwrap();
     for _ in 0..2 {
@@ -357,8 +403,7 @@ async fn duplicates_are_not_sent_on() {
         .owned
         .set(Lane::of(SubscriptionId::new(1)), true);
     lab.gated.gate.add_permits(9);
-    lab.batcher
-        .accept(item(1, &[(1, false), (3, false)]))
+    lab.accept(item(1, &[(1, false), (3, false)]))
         .await
         .unwrap();
     assert!(lab.dispatcher.try_recv().is_none());
@@ -384,20 +429,17 @@ async fn what_fails_is_told_to_each_caller_and_the_next_is_tried() {
     let lab = lab(false).await;
     lab.gated.gate.add_permits(9);
     lab.gated.fails.store(true, Ordering::Relaxed);
-    let refused = lab.batcher.accept(item(1, &[])).await;
+    let refused = lab.accept(item(1, &[])).await;
     assert_eq!(refused, Err(NotAccepted::Unavailable));
     lab.gated.fails.store(false, Ordering::Relaxed);
-    lab.batcher.accept(item(1, &[])).await.unwrap();
+    lab.accept(item(1, &[])).await.unwrap();
 }
 
 #[tokio::test]
 async fn without_its_lease_a_node_accepts_nothing() {
     let lab = lab(false).await;
     lab.clock.advance(NodeLease::LENGTH);
-    assert_eq!(
-        lab.batcher.accept(item(1, &[])).await,
-        Err(NotAccepted::LeaseLost)
-    );
+    assert_eq!(lab.accept(item(1, &[])).await, Err(NotAccepted::LeaseLost));
     assert!(lab.batches().is_empty());
 }
 
@@ -409,12 +451,9 @@ async fn more_than_may_wait_is_refused() {
     lab.begun().await;
     let second = lab.send(item_of(1, &[], half));
     lab.begun().await;
-    assert_eq!(
-        lab.batcher.accept(item_of(1, &[], 1)).await,
-        Err(NotAccepted::Full)
-    );
+    assert_eq!(lab.accept(item_of(1, &[], 1)).await, Err(NotAccepted::Full));
     lab.gated.gate.add_permits(3);
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
-    lab.batcher.accept(item_of(1, &[], 1)).await.unwrap();
+    lab.accept(item_of(1, &[], 1)).await.unwrap();
 }

@@ -10,6 +10,7 @@ pub(crate) mod update;
 pub(crate) use update::update;
 pub(crate) mod delete;
 pub(crate) use delete::delete;
+mod quotas;
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,8 @@ use ringback_store::App;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::etag::ETag;
+use self::quotas::QuotasView;
+use crate::{Api, etag::ETag};
 
 const MAX_NAME_CHARS: usize = 200;
 
@@ -35,19 +37,25 @@ pub(crate) struct AppView {
     name: String,
     /// Your own notes.
     metadata: BTreeMap<String, String>,
+    /// Its own quotas; `null` where it has the operator's.
+    quotas: QuotasView,
+    /// The quotas that hold for it; `null` where there is no limit.
+    effective_quotas: QuotasView,
     #[schema(format = DateTime)]
     created_at: String,
     #[schema(format = DateTime)]
     updated_at: String,
 }
 
-impl From<App> for AppView {
-    fn from(app: App) -> Self {
+impl AppView {
+    fn new(api: &Api, app: App) -> Self {
         Self {
             id: app.id.to_string(),
             slug: app.slug.to_string(),
             name: app.name,
             metadata: app.metadata,
+            quotas: app.quotas.into(),
+            effective_quotas: app.quotas.or(api.config().quotas).into(),
             created_at: rfc3339(app.created_at),
             updated_at: rfc3339(app.updated_at),
         }

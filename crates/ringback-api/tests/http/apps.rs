@@ -15,7 +15,16 @@ async fn an_application_is_created_read_changed_and_deleted() {
     let app = created.json();
     assert_eq!(
         names(&app),
-        ["created_at", "id", "metadata", "name", "slug", "updated_at"]
+        [
+            "created_at",
+            "effective_quotas",
+            "id",
+            "metadata",
+            "name",
+            "quotas",
+            "slug",
+            "updated_at"
+        ]
     );
     assert_eq!(app["created_at"], "2026-01-05T09:00:00.000Z");
     let location = created.header("location").to_owned();

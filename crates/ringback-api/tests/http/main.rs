@@ -11,6 +11,7 @@ mod idempotency;
 mod keys;
 mod metrics;
 mod problems;
+mod quotas;
 mod server;
 mod subscriptions;
 mod tenancy;

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use ringback_api::{Api, ApiConfig, Peer};
-use ringback_model::{AppId, KeyId, Lane, Retention, Scope};
+use ringback_model::{AppId, KeyId, Lane, Quotas, Retention, Scope};
 use ringback_sqlite::{SqliteOptions, SqliteStore};
 use ringback_store::{Clock, Lanes, MasterKey, Membership, NewKey, NodeLease, Registry, Vault};
 use serde_json::{Value, json};
@@ -31,6 +31,11 @@ pub(crate) fn start() -> DateTime<Utc> {
 
 impl Service {
     pub(crate) async fn new() -> Self {
+        Self::with_quotas(Quotas::default()).await
+    }
+
+    /// - `quotas`: of applications that have none of their own.
+    pub(crate) async fn with_quotas(quotas: Quotas) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let options = SqliteOptions {
             path: folder.path().join("ringback.db"),
@@ -51,7 +56,10 @@ impl Service {
             vault,
             Arc::clone(&membership),
             None,
-            ApiConfig::default(),
+            ApiConfig {
+                quotas,
+                ..ApiConfig::default()
+            },
         );
         let router = api.router();
         let admin = String::new();

@@ -73,6 +73,7 @@ impl Lab {
             slug: "billing".parse().unwrap(),
             name: "Billing".to_owned(),
             metadata: BTreeMap::new(),
+            quotas: Default::default(),
         };
         let created = store.inner.create_app(new, start()).await.unwrap();
         assert!(matches!(created, CreatedApp::Created(_)));

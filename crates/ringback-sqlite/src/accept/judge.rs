@@ -136,6 +136,24 @@ impl<'b> Judge<'b> {
         Ok(accepted)
     }
 
+    /// What an item is answered that has nothing new in it.
+    pub(super) fn came_before(
+        &self,
+        item: &AcceptItem,
+    ) -> Result<Option<AcceptOutcome>, StoreError> {
+        let request = item
+            .idempotency
+            .map_or(Ok(()), |key| self.judge_request(key));
+        match request.and_then(|()| self.judge_events(&item.events)) {
+            Ok((accepted, _)) if accepted.iter().all(|one| one.duplicate) => {
+                Ok(Some(AcceptOutcome::Accepted(accepted)))
+            }
+            Ok(_) => Ok(None),
+            Err(Verdict::Decided(outcome)) => Ok(Some(outcome)),
+            Err(Verdict::Failed(error)) => Err(error),
+        }
+    }
+
     /// Whether a request with this key is new.
     fn judge_request(&self, key: IdempotencyKey) -> Result<(), Verdict> {
         let Some(row) = self.known.get(&(key.api_key.get(), key.key_hash)) else {

@@ -54,6 +54,7 @@ async fn migrations_are_applied_once_also_by_two_at_a_time() {
         "0007_retention",
         "0008_health",
         "0009_emit",
+        "0010_quotas",
     ];
     assert_eq!(store.pending_migrations().await.unwrap(), names);
     let (first, second) = tokio::join!(store.migrate(), store.migrate());

@@ -1,7 +1,7 @@
 //! Applications: made, found, changed, deleted.
 
 use chrono::TimeDelta;
-use ringback_model::{AppId, DeliveryStatus};
+use ringback_model::{AppId, DeliveryStatus, Quotas};
 use ringback_store::{App, AppChange, AppRef, Changed, CreatedApp, NewApp, NewKey, Within};
 
 use super::scene::{Scene, look, twenty_at_once};
@@ -21,6 +21,7 @@ pub async fn an_application_is_found_as_it_was_created(store: &TestStore) {
         (app.id, &app.slug, &app.name)
     );
     assert_eq!(created.metadata, app.metadata);
+    assert_eq!(created.quotas, app.quotas);
     assert_eq!((created.created_at, created.updated_at), (START, START));
     for name in [AppRef::Id(app.id), AppRef::Slug(app.slug)] {
         assert_eq!(
@@ -224,6 +225,10 @@ fn new_app(store: &TestStore, slug: &str) -> NewApp {
         slug: slug.parse().unwrap(),
         name: "Équipe \"7\"".to_owned(),
         metadata: [("cost centre".to_owned(), "1042".to_owned())].into(),
+        quotas: Quotas {
+            events_per_s: Some(0.5),
+            ..Quotas::default()
+        },
     }
 }
 

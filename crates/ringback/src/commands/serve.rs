@@ -87,6 +87,8 @@ pub fn config(settings: &Settings, listener: Option<TcpListener>) -> anyhow::Res
     let api = ApiConfig {
         targets: targets.clone(),
         public_url: settings.public_url.clone(),
+        quotas: settings.quotas()?,
+        retention: settings.retention()?,
         ..ApiConfig::default()
     };
     let mut dispatcher = DispatcherConfig::default();

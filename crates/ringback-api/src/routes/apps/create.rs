@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use axum::{extract::State, response::Response};
 use http::{StatusCode, header::LOCATION};
-use ringback_model::{AppId, Slug};
+use ringback_model::{AppId, Quotas, Slug};
 use ringback_store::{CreatedApp, NewApp};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{AppView, MAX_NAME_CHARS, etag};
+use super::{
+    AppView, MAX_NAME_CHARS, etag,
+    quotas::{self, QuotasBody},
+};
 use crate::{Api, auth::Caller, body::JsonBody, error::ApiError, faults::Faults, json::Json};
 
 /// An application to be created.
@@ -23,6 +26,8 @@ pub(crate) struct CreateApplication {
     name: Option<String>,
     /// Your own notes.
     metadata: Option<BTreeMap<String, String>>,
+    /// How much it may bring in; what is `null` or left out is as the operator set it.
+    quotas: Option<QuotasBody>,
 }
 
 /// Create an application
@@ -48,7 +53,7 @@ pub(crate) async fn create(
         CreatedApp::Created(app) => {
             let location = format!("/v1/apps/{}", app.id);
             let tag = etag(&app);
-            let view = Json(AppView::from(app));
+            let view = Json(AppView::new(&api, app));
             Ok(tag.put_on((StatusCode::CREATED, [(LOCATION, location)], view)))
         }
         CreatedApp::SlugTaken => Err(slug_taken()),
@@ -70,11 +75,17 @@ fn parse(api: &Api, body: CreateApplication) -> Result<NewApp, ApiError> {
     let metadata = body.metadata.unwrap_or_default();
     faults.check_text("/name", &name, MAX_NAME_CHARS);
     faults.check_pairs("/metadata", "note", &metadata);
+    let quotas = body
+        .quotas
+        .unwrap_or_default()
+        .merge_into(Quotas::default());
+    quotas::check(&mut faults, quotas);
     let slug = faults.finish_with(slug)?;
     Ok(NewApp {
         id: AppId::new(api.next_id()?),
         slug,
         name,
         metadata,
+        quotas,
     })
 }

@@ -28,5 +28,5 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let app = visible_app(&api, &caller, &app).await?;
-    Ok(etag(&app).answer(&headers, &AppView::from(app)))
+    Ok(etag(&app).answer(&headers, &AppView::new(&api, app)))
 }

@@ -46,5 +46,10 @@ pub(crate) async fn list(
         .store()
         .apps(caller.within(), before, page.and_one_more())
         .await?;
-    page.answer_first(&api, apps, |app| app.id.get(), |app| Ok(AppView::from(app)))
+    page.answer_first(
+        &api,
+        apps,
+        |app| app.id.get(),
+        |app| Ok(AppView::new(&api, app)),
+    )
 }

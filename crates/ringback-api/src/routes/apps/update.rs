@@ -2,12 +2,17 @@
 
 use axum::{extract::State, response::Response};
 use http::HeaderMap;
-use ringback_model::Slug;
+use ringback_model::{Quotas, Slug};
 use ringback_store::{App, AppChange, AppRef, Changed};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{AppView, MAX_NAME_CHARS, create::slug_taken, etag};
+use super::{
+    AppView, MAX_NAME_CHARS,
+    create::slug_taken,
+    etag,
+    quotas::{self, QuotasBody},
+};
 use crate::{
     Api,
     auth::Caller,
@@ -34,6 +39,11 @@ pub(crate) struct UpdateApplication {
     #[serde(default)]
     #[schema(value_type = Option<std::collections::BTreeMap<String, Option<String>>>)]
     metadata: MapPatch,
+    /// Merged with what is there; `null` for the operator's. Not for keys that are bound
+    /// to the application.
+    #[serde(default)]
+    #[schema(value_type = Option<QuotasBody>)]
+    quotas: Patch<QuotasBody>,
 }
 
 /// Change an application
@@ -53,6 +63,10 @@ pub(crate) async fn update(
     headers: HeaderMap,
     JsonBody(body): JsonBody<UpdateApplication>,
 ) -> Result<Response, ApiError> {
+    // They are what the operator grants, not what the application takes.
+    if caller.bound_to().is_some() && body.quotas != Patch::Keep {
+        return Err(ApiError::BoundKey);
+    }
     for _ in 0..TRIES {
         let present = visible_app(&api, &caller, &app).await?;
         let knows = etag(&present).check_if_match(&headers)?;
@@ -66,8 +80,9 @@ pub(crate) async fn update(
         {
             Changed::Done(app) => {
                 api.matching().changed(app.id);
+                api.quotas().changed(app.id);
                 let tag = etag(&app);
-                return Ok(tag.put_on(Json(AppView::from(app))));
+                return Ok(tag.put_on(Json(AppView::new(&api, app))));
             }
             Changed::NotFound => return Err(ApiError::not_found("application")),
             Changed::NameTaken => return Err(slug_taken()),
@@ -93,6 +108,12 @@ fn parse(present: App, body: UpdateApplication) -> Result<AppChange, ApiError> {
     };
     let name = body.name.or_reset_to(|| slug.to_string());
     let metadata = body.metadata.merge_into(present.metadata);
+    let quotas = match body.quotas {
+        Patch::Keep => None,
+        Patch::Reset => Some(Quotas::default()),
+        Patch::Set(changes) => Some(changes.merge_into(present.quotas)),
+    };
+    quotas::check(&mut faults, quotas.unwrap_or_default());
     if let Some(name) = &name {
         faults.check_text("/name", name, MAX_NAME_CHARS);
     }
@@ -104,5 +125,6 @@ fn parse(present: App, body: UpdateApplication) -> Result<AppChange, ApiError> {
         slug: (slug != present.slug).then_some(slug),
         name,
         metadata,
+        quotas,
     })
 }

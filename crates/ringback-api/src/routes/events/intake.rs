@@ -4,13 +4,17 @@
 use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderMap;
+use ringback_metrics::RefusedBecause;
 use ringback_model::{EventFields, EventId};
 use ringback_store::{AcceptItem, AcceptOutcome, Accepted, IdempotencyKey, NewEvent};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::draft::{Draft, no_such_app};
-use crate::{Api, auth::Caller, batcher::NotAccepted, error::ApiError, matching::Matcher};
+use crate::{
+    Api, auth::Caller, batcher::NotAccepted, error::ApiError, matching::Matcher,
+    quotas::NotAdmitted,
+};
 
 /// How often changed subscriptions are read anew before the caller is asked to wait.
 const TRIES: u32 = 5;
@@ -56,7 +60,7 @@ impl Intake<'_> {
     pub(super) async fn accept(self, api: &Api, caller: &Caller) -> Result<Done, ApiError> {
         // Made once, so that `data` is read once, however often this is tried.
         let fields: Vec<EventFields<'_>> = self.drafts.iter().map(Draft::fields).collect();
-        for _ in 0..TRIES {
+        for attempt in 0..TRIES {
             let matchers = self.matchers(api, caller).await?;
             let (events, repeats) = self.events(&matchers, &fields)?;
             let versions: Vec<_> = events.iter().map(|event| event.app_version).collect();
@@ -65,7 +69,8 @@ impl Intake<'_> {
                 idempotency: self.idempotency,
                 emitted: None,
             };
-            let (accepted, replayed) = match api.batcher().accept(item).await? {
+            let (accepted, replayed) = match self.hand_in(api, item, attempt == 0, &repeats).await?
+            {
                 AcceptOutcome::Accepted(accepted) => (accepted, false),
                 AcceptOutcome::Replayed(accepted) => (accepted, true),
                 // Only what was emitted has a row to be taken.
@@ -88,6 +93,36 @@ impl Intake<'_> {
             });
         }
         Err(ApiError::Overloaded)
+    }
+
+    /// Has an item accepted, if it is within its applications' quotas.
+    ///
+    /// - `pays`: whether it counts for the rate.
+    async fn hand_in(
+        &self,
+        api: &Api,
+        item: AcceptItem,
+        pays: bool,
+        repeats: &Repeats,
+    ) -> Result<AcceptOutcome, ApiError> {
+        let refusal = match api.quotas().admit(&item, pays).await {
+            Ok(admission) => return Ok(api.batcher().accept(item, admission).await?),
+            Err(NotAdmitted::Refused(refusal)) => refusal,
+            Err(NotAdmitted::Failed(error)) => return Err(error.into()),
+        };
+        let accepting = &api.metrics().accepting;
+        if let Some(outcome) = api.quotas().came_before(&item, &refusal).await? {
+            match outcome {
+                AcceptOutcome::IdReused(_) | AcceptOutcome::KeyReused => {
+                    accepting.refused(item.events.len(), RefusedBecause::Conflict);
+                }
+                _ => item.events.iter().for_each(|_| accepting.duplicate()),
+            }
+            return Ok(outcome);
+        }
+        accepting.refused(item.events.len(), refusal.because());
+        let pointer = (self.place)(repeats.place(refusal.index)) + "/app";
+        Err(ApiError::OverQuota { refusal, pointer })
     }
 
     /// What each event's application wants, at one version each.

@@ -9,7 +9,7 @@ use serde_json::{Number, value::RawValue};
 use utoipa::ToSchema;
 
 use super::config;
-use crate::{Api, error::ApiError};
+use crate::{Api, error::ApiError, json::number};
 
 /// An application's standing wish to have events sent to a URL.
 #[derive(Serialize, ToSchema)]
@@ -138,14 +138,4 @@ impl HealthView {
 /// Whole seconds are written as such: `15`, not `15.0`.
 fn seconds(ms: u32) -> Number {
     number(f64::from(ms) / 1000.0)
-}
-
-/// A positive number, without a fraction if it has none.
-fn number(value: f64) -> Number {
-    // What does not fit is not whole either.
-    let whole = Number::from(value as u64);
-    if value.fract() == 0.0 {
-        return whole;
-    }
-    Number::from_f64(value).unwrap_or(whole)
 }
