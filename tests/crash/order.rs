@@ -86,7 +86,7 @@ async fn order_outlives_a_kill(database_url: &str, nodes: [&str; 2]) {
         })
         .await;
 
-    inbox.look(|seen| assert_in_order(seen));
+    inbox.look(assert_in_order);
     let refused = inbox.look(|seen| seen.iter().filter(|one| !one.delivered).count());
     let repeats = inbox.look(repeats);
     println!(

@@ -318,6 +318,9 @@ fn who_has_nothing_left_is_forgotten() {
     assert!(line.keys.is_empty() && line.key_of.is_empty());
 }
 
+/// When it began, and the events and keys that it saw.
+type Read = (ringback_store::Ticket, u64, Vec<(i64, i64)>);
+
 /// A database and a dispatcher that do one thing at a time.
 #[derive(Default)]
 struct Play {
@@ -333,7 +336,7 @@ struct Play {
     /// Rows that came back by a replay: when that is noticed is not promised.
     replayed: BTreeSet<i64>,
     sent: Vec<Row>,
-    reads: VecDeque<(ringback_store::Ticket, u64, Vec<(i64, i64)>)>,
+    reads: VecDeque<Read>,
     passes: u64,
     look: Option<(ringback_store::Ticket, u64, OrderLook, Vec<DueRetry>)>,
     results: VecDeque<(i64, Option<DateTime<Utc>>)>,
