@@ -19,6 +19,13 @@ pub(super) struct Arrival {
     pub(super) answer: Option<u16>,
 }
 
+impl Arrival {
+    /// Whether it was answered that all is well.
+    pub(super) fn is_taken(&self) -> bool {
+        self.answer.is_some_and(|code| code < 300)
+    }
+}
+
 /// What came of one event for one subscription.
 pub(super) type Arrivals = BTreeMap<(usize, String), Vec<Arrival>>;
 

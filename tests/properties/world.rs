@@ -16,6 +16,7 @@ use crate::harness::Ringback;
 const APPS: [&str; 2] = ["billing", "search"];
 const TYPES: [&str; 3] = ["order.paid", "order.shipped", "refund.created"];
 const PATTERNS: [&str; 4] = ["order.*", "order.paid", "refund.created", "*"];
+const KEYS: [&str; 2] = ["one", "two"];
 const SUBSCRIPTIONS: usize = 5;
 /// The waits of every subscription, in seconds.
 const SCHEDULE_S: [f64; 4] = [1.0, 10.0, 300.0, 3600.0];
@@ -38,11 +39,14 @@ struct Subscription {
     id: String,
     app: usize,
     pattern: &'static str,
+    keeps_order: bool,
     deleted: bool,
 }
 
 struct Event {
     id: String,
+    /// Its ordering key, if it has one.
+    key: Option<&'static str>,
     /// The subscriptions that it had to go to.
     wanted: BTreeSet<usize>,
 }
@@ -93,8 +97,10 @@ impl World {
     async fn subscribe(&mut self) {
         let app = self.rng.random_range(0..APPS.len());
         let pattern = PATTERNS[self.rng.random_range(0..PATTERNS.len())];
+        let keeps_order = self.rng.random_bool(0.4);
         let fields = json!({
             "event_types": [pattern],
+            "ordering": if keeps_order { "fifo" } else { "none" },
             "retry": {"schedule_s": SCHEDULE_S},
             "max_in_flight": self.rng.random_range(1..5),
         });
@@ -104,6 +110,7 @@ impl World {
             id: made.id,
             app,
             pattern,
+            keeps_order,
             deleted: false,
         });
     }
@@ -113,7 +120,11 @@ impl World {
             let app = self.rng.random_range(0..APPS.len());
             let event_type = TYPES[self.rng.random_range(0..TYPES.len())];
             let data = json!({"number": self.events.len()});
-            let body = json!({"app": APPS[app], "type": event_type, "data": data});
+            let key = KEYS.get(self.rng.random_range(0..=KEYS.len())).copied();
+            let mut body = json!({"app": APPS[app], "type": event_type, "data": data});
+            if let Some(key) = key {
+                body["ordering_key"] = json!(key);
+            }
             let accepted = self.ringback().api.post("/v1/events", body).await.ok();
             let wants = |(_, one): &(usize, &Subscription)| {
                 one.app == app && !one.deleted && matches(one.pattern, event_type)
@@ -122,7 +133,7 @@ impl World {
             let wanted: BTreeSet<_> = subscriptions.filter(wants).map(|(at, _)| at).collect();
             assert_eq!(accepted["deliveries"], wanted.len(), "{accepted}");
             let id = accepted["id"].as_str().unwrap().to_owned();
-            self.events.push(Event { id, wanted });
+            self.events.push(Event { id, key, wanted });
         }
     }
 
@@ -288,6 +299,7 @@ impl World {
                     .await;
             }
         }
+        self.judge_order(&arrivals);
         let phantoms = arrivals.keys().filter(|key| !known.contains(*key));
         assert_eq!(phantoms.collect::<Vec<_>>(), Vec::<&(usize, String)>::new());
         self.ringback.unwrap().finish().await;
@@ -304,10 +316,7 @@ impl World {
         let came = came.map_or(&[][..], Vec::as_slice);
         let replays = self.replays.get(id).copied().unwrap_or_default();
         let told = format!("{delivery:#}\nreplayed {replays} times; came: {came:#?}");
-        let taken = came
-            .iter()
-            .filter(|one| one.answer.is_some_and(|code| code < 300))
-            .count();
+        let taken = came.iter().filter(|one| one.is_taken()).count();
 
         match delivery["status"].as_str().unwrap() {
             "delivered" => assert!(taken > 0, "delivered to nobody: {told}"),
@@ -348,6 +357,31 @@ impl World {
         }
         if replays == 0 {
             self.judge_schedule(&attempts, &told);
+        }
+    }
+
+    /// Where order is kept, what was never sent again by hand succeeded in the order of
+    /// acceptance, key by key.
+    fn judge_order(&self, arrivals: &Arrivals) {
+        for (at, subscription) in self.subscriptions.iter().enumerate() {
+            let mut last: BTreeMap<Option<&str>, (usize, &str)> = BTreeMap::new();
+            for event in self.events.iter().filter(|_| subscription.keeps_order) {
+                let delivery = format!(
+                    "dlv_{}{}",
+                    event.id.trim_start_matches("evt_"),
+                    subscription.id.trim_start_matches("sub_")
+                );
+                let came = arrivals.get(&(at, event.id.clone()));
+                let taken = came.and_then(|came| came.iter().find(|one| one.is_taken()));
+                let Some(taken) = taken.filter(|_| !self.replays.contains_key(&delivery)) else {
+                    continue;
+                };
+                let before = last.insert(event.key, (taken.number, &event.id));
+                if let Some((number, id)) = before {
+                    let told = format!("{} was taken before {id} at receiver {at}", event.id);
+                    assert!(number < taken.number, "{told}: {arrivals:#?}");
+                }
+            }
         }
     }
 
