@@ -42,6 +42,7 @@ mod tls;
 
 mod cancel;
 mod deletion;
+mod deliver_at;
 mod pause;
 mod replay;
 mod retention;

@@ -13,6 +13,7 @@ use crate::harness::Ringback;
 
 on_both_databases! {
     what_became_of_deliveries_is_counted,
+    what_holds_deliveries_back_is_shown,
     what_has_been_due_longest_is_shown_and_what_is_held_is_not,
     what_clients_asked_for_is_counted_by_route,
 }
@@ -164,6 +165,85 @@ async fn what_became_of_deliveries_is_counted(store: TestStore) {
         ("lanes_owned", 256.0),
     ]);
     assert!(shown.0.contains("\nringback_build_info{version=\""));
+    ringback.finish().await;
+}
+
+/// Five that got no answer open a breaker; what comes then waits, and after a minute most
+/// of it is put aside.
+async fn what_holds_deliveries_back_is_shown(store: TestStore) {
+    let ringback = service(store).await;
+    let receiver = Receiver::start().await;
+    receiver.always(Reply::reset());
+    let fields = json!({
+        "event_types": ["order.*"],
+        "retry": {"schedule_s": [86_400]},
+        "max_in_flight": 50,
+    });
+    let subscription = ringback
+        .api
+        .subscribe(APP, &receiver.url("/"), fields)
+        .await
+        .id;
+    let calm = Shown::of(&ringback).await;
+    calm.values(&[
+        ("subscriptions_breaker_open", 0.0),
+        ("subscriptions_failing", 0.0),
+        (r#"subscriptions_waiting{reason="time"}"#, 0.0),
+        (r#"subscriptions_waiting{reason="host"}"#, 0.0),
+        ("deliveries_parked_total", 0.0),
+        ("delivery_slow_attempts_in_flight", 0.0),
+    ]);
+    for _ in 0..5 {
+        let event = emit(&ringback).await;
+        ringback
+            .delivery_in("retrying", &event, &subscription)
+            .await;
+    }
+    for _ in 0..30 {
+        emit(&ringback).await;
+    }
+    ringback
+        .eventually("what came waits for a probe", async || {
+            let shown = Shown::of(&ringback).await;
+            let found = [
+                "subscriptions_breaker_open",
+                r#"subscriptions_waiting{reason="time"}"#,
+                "deliveries_queued",
+            ];
+            let found = found.map(|series| shown.value(series));
+            if found == [Some(1.0), Some(1.0), Some(30.0)] {
+                Ok(())
+            } else {
+                Err(found)
+            }
+        })
+        .await;
+    ringback
+        .eventually("it is put aside, and known to fail", async || {
+            let shown = shown_later(&ringback, Duration::from_secs(6)).await;
+            let parked = shown.value("deliveries_parked_total");
+            let failing = shown.value("subscriptions_failing");
+            if parked > Some(0.0) && failing == Some(1.0) {
+                Ok(())
+            } else {
+                Err((parked, failing))
+            }
+        })
+        .await;
+    receiver.always(Reply::status(204));
+    ringback
+        .eventually("all is well again", async || {
+            let shown = shown_later(&ringback, Duration::from_secs(60)).await;
+            let found = ["subscriptions_breaker_open", "subscriptions_failing"];
+            let found = found.map(|series| shown.value(series));
+            let delivered = shown.value(r#"deliveries_settled_total{result="delivered"}"#);
+            if found == [Some(0.0); 2] && delivered == Some(30.0) {
+                Ok(())
+            } else {
+                Err((found, delivered))
+            }
+        })
+        .await;
     ringback.finish().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ringback_testkit::{
     Receiver, TestStore,
     receiver::{Gate, Reply},
@@ -13,6 +14,8 @@ use crate::harness::{Ringback, Server, Subscription};
 
 on_both_databases! {
     a_disabled_subscription_is_told_of_with_what_died_by_it,
+    a_subscription_that_fails_for_days_is_told_of_while_it_can_be_mended,
+    a_filter_chooses_among_what_is_told,
     dead_letters_are_told_of_once_a_minute_per_subscription,
     what_is_told_causes_nothing_more_to_be_told,
     a_service_that_is_started_again_tells_what_was_not_told,
@@ -93,6 +96,120 @@ async fn a_disabled_subscription_is_told_of_with_what_died_by_it(store: TestStor
     assert_eq!(events[0]["data"], expected);
     assert_eq!(ringback.store.count("ringback.emitted", "").await, 0);
     ringback.finish().await;
+}
+
+/// At 50, 70 and 90 percent of five days, once each; and that it is disabled, at the end.
+async fn a_subscription_that_fails_for_days_is_told_of_while_it_can_be_mended(store: TestStore) {
+    let ringback = service(store).await;
+    let (listener, _) = listen(&ringback).await;
+    let receiver = Receiver::start().await;
+    receiver.always(Reply::status(500));
+    let waits = [21_600; 20];
+    let fields = json!({"retry": {"schedule_s": waits}});
+    let subscription = subscribe(&ringback, &receiver, fields).await.id;
+    let event = emit(&ringback).await;
+    let mut expected = 0;
+    for made in 1_u64.. {
+        let delivery = ringback
+            .eventually("what follows from an attempt is known", async || {
+                let delivery = ringback.api.delivery(&event, &subscription).await;
+                if delivery["attempts"] == made || delivery["status"] == "dead" {
+                    Ok(delivery)
+                } else {
+                    Err(delivery)
+                }
+            })
+            .await;
+        let health = ringback
+            .api
+            .get(&format!("/v1/subscriptions/{subscription}"))
+            .await
+            .ok();
+        if let Some(since) = health["health"]["failing_since"].as_str() {
+            let last = ringback.api.attempts(&delivery).await;
+            let last: DateTime<Utc> = last[last.len() - 1]["started_at"]
+                .as_str()
+                .unwrap()
+                .parse()
+                .unwrap();
+            let for_so_long = last - since.parse::<DateTime<Utc>>().unwrap();
+            let steps = [60, 84, 108].map(TimeDelta::hours);
+            let now_expected = steps.iter().filter(|step| for_so_long >= **step).count();
+            if now_expected > expected {
+                expected = now_expected;
+                ringback
+                    .eventually("the warning is told", async || match listener.count() {
+                        count if count == expected => Ok(()),
+                        count => Err(count),
+                    })
+                    .await;
+            }
+        }
+        if delivery["status"] == "dead" {
+            break;
+        }
+        assert_eq!(listener.count(), expected, "after {made} attempts");
+        let next_at = delivery["next_attempt_at"].as_str().unwrap();
+        ringback.later_at(next_at.parse().unwrap()).await;
+        receiver.wait_for(made as usize + 1).await;
+    }
+    assert_eq!(expected, 3);
+    ringback
+        .eventually("its end is told", async || match listener.count() {
+            4.. => Ok(()),
+            count => Err(count),
+        })
+        .await;
+    let told = told(&listener, 4).await;
+    let types: Vec<_> = told
+        .iter()
+        .map(|(event_type, _)| &event_type[9..])
+        .collect();
+    let failing = "subscription.failing";
+    assert_eq!(types, [failing, failing, failing, "subscription.disabled"]);
+    for ((_, data), percent) in told.iter().zip([50, 70, 90]) {
+        assert_eq!(data["subscription"], subscription);
+        assert_eq!(data["percent"], percent, "{data}");
+    }
+    ringback.finish().await;
+}
+
+/// A listener that wants to hear of one subscription only.
+async fn a_filter_chooses_among_what_is_told(store: TestStore) {
+    let ringback = service(store).await;
+    let [receiver, listener] = [Receiver::start().await, Receiver::start().await];
+    receiver.always(Reply::status(500));
+    let mut subscriptions = Vec::new();
+    for _ in 0..2 {
+        let fields = json!({"retry": {"schedule_s": []}});
+        subscriptions.push(subscribe(&ringback, &receiver, fields).await.id);
+    }
+    let fields = json!({
+        "event_types": ["ringback.delivery.*"],
+        "payload_filter": {"data.subscription": subscriptions[1]},
+    });
+    ringback
+        .api
+        .subscribe(APP, &listener.url("/"), fields)
+        .await;
+    let event = emit(&ringback).await;
+    for subscription in &subscriptions {
+        ringback.delivery_in("dead", &event, subscription).await;
+    }
+    ringback
+        .eventually("both are told of", async || {
+            let events = ringback.api.all("/v1/events?type=ringback.*").await;
+            if events.len() == 2 {
+                Ok(())
+            } else {
+                Err(events)
+            }
+        })
+        .await;
+    let told = told(&listener, 1).await;
+    assert_eq!(told[0].1["subscription"], subscriptions[1]);
+    ringback.finish().await;
+    assert_eq!(listener.count(), 1);
 }
 
 async fn dead_letters_are_told_of_once_a_minute_per_subscription(store: TestStore) {

@@ -89,6 +89,7 @@ fn show(metrics: &Metrics, backlog: &Backlog, read_at: DateTime<Utc>, now: DateT
     gauges.set_subscriptions(Subscription::Active, backlog.active);
     gauges.set_subscriptions(Subscription::Paused, backlog.paused);
     gauges.set_subscriptions(Subscription::Disabled, backlog.disabled);
+    gauges.set_failing(backlog.failing);
 }
 
 #[cfg(test)]

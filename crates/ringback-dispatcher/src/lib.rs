@@ -394,6 +394,13 @@ impl<T: Transport> Dispatcher<T> {
         delivering.in_flight.set(self.in_flight.len() as i64);
         delivering.queued.set(self.held_in_memory() as i64);
         delivering.unsettled.set(self.settler.unsettled() as i64);
+        let stats = self.schedule.stats();
+        delivering.slow_in_flight.set(stats.slow_in_flight as i64);
+        delivering.open_breakers.set(stats.open_breakers as i64);
+        delivering.waiting_for_time.set(stats.waiting as i64);
+        delivering
+            .waiting_for_host
+            .set(stats.waiting_for_host as i64);
     }
 
     /// When there is something to do next, if nothing happens before.

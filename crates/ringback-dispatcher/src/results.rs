@@ -280,6 +280,8 @@ impl<T: Transport> Dispatcher<T> {
             return;
         }
         self.pace.park.worked();
+        let parked = &self.config.metrics.delivering.parked;
+        parked.inc_by(keys.len() as u64);
         for key in &keys {
             let was_in_order = self.not_parked(key.delivery, key.order);
             if was_in_order || !self.lanes.owns(key.lane) {

@@ -77,6 +77,8 @@ pub(crate) struct Schedule {
     /// Of them, those of slow subscriptions.
     slow_in_flight: usize,
     max_in_flight: usize,
+    open_breakers: usize,
+    waiting_for_host: usize,
 }
 
 /// Where a row goes.
@@ -101,6 +103,10 @@ pub(crate) struct Stats {
     pub(crate) slow_in_flight: usize,
     /// Subscriptions that wait for a time.
     pub(crate) waiting: usize,
+    /// Subscriptions that wait for their host to have room.
+    pub(crate) waiting_for_host: usize,
+    /// Subscriptions whose first attempts are held back.
+    pub(crate) open_breakers: usize,
 }
 
 impl Schedule {
@@ -119,6 +125,8 @@ impl Schedule {
             in_flight: 0,
             slow_in_flight: 0,
             max_in_flight,
+            open_breakers: 0,
+            waiting_for_host: 0,
         }
     }
 
@@ -508,6 +516,8 @@ impl Schedule {
             in_flight: self.in_flight,
             slow_in_flight: self.slow_in_flight,
             waiting: self.wakes.len(),
+            waiting_for_host: self.waiting_for_host,
+            open_breakers: self.open_breakers,
         }
     }
 
@@ -535,6 +545,7 @@ impl Schedule {
         for subscription in ids {
             self.move_to_host(subscription, None, now);
             if let Some(mut line) = self.lines.remove(&subscription) {
+                self.open_breakers -= usize::from(line.pacer.open_since().is_some());
                 self.wakes.clear(subscription, &mut line.wake_at);
                 self.parks.clear(subscription, &mut line.park_at);
             }
@@ -572,6 +583,7 @@ impl Schedule {
         line.place = match &line.host {
             Some(host) if !self.hosts.has_room(host) => {
                 self.hosts.wait(host, subscription);
+                self.waiting_for_host += 1;
                 Place::Host
             }
             _ if line.pacer.is_slow() => {
@@ -597,6 +609,7 @@ impl Schedule {
         if let (Place::Fast, Some(host)) = (line.place, &line.host) {
             self.hosts.unreserve(host);
         }
+        self.waiting_for_host -= usize::from(line.place == Place::Host);
         line.place = Place::Nowhere;
     }
 
@@ -647,7 +660,9 @@ impl Schedule {
             return;
         };
         let was_slow = line.pacer.is_slow();
+        self.open_breakers -= usize::from(line.pacer.open_since().is_some());
         change(&mut line.pacer);
+        self.open_breakers += usize::from(line.pacer.open_since().is_some());
         let is_slow = line.pacer.is_slow();
         if was_slow == is_slow {
             return;

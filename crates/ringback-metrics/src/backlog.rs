@@ -15,6 +15,7 @@ pub struct Backlog {
     read_at: Gauge<f64, AtomicU64>,
     deliveries: Gauges<1>,
     subscriptions: Gauges<1>,
+    failing: Gauge,
 }
 
 impl Backlog {
@@ -30,6 +31,12 @@ impl Backlog {
             "When what waits was last read from the store, in Unix time",
             Gauge::clone(&read_at),
         );
+        let failing = Gauge::default();
+        registry.register(
+            "subscriptions_failing",
+            "Subscriptions, not disabled, that have had nothing but failures for a minute or more",
+            Gauge::clone(&failing),
+        );
         Self {
             oldest_due_age,
             read_at,
@@ -43,6 +50,7 @@ impl Backlog {
                 "subscriptions",
                 "Subscriptions; at most 100000 are counted",
             ),
+            failing,
         }
     }
 
@@ -64,6 +72,11 @@ impl Backlog {
     /// How many subscriptions are in a state.
     pub fn set_subscriptions(&self, state: SubscriptionStatus, count: u64) {
         self.subscriptions.set(state_of(state.as_str()), count);
+    }
+
+    /// How many subscriptions, not disabled, have had nothing but failures for a while.
+    pub fn set_failing(&self, count: u64) {
+        self.failing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 

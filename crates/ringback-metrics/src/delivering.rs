@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    metrics::{counter::Counter, family, gauge::Gauge},
     registry::Registry,
 };
 use ringback_model::{AttemptError, DeliveryStatus};
@@ -11,7 +11,7 @@ use ringback_model::{AttemptError, DeliveryStatus};
 use crate::{
     Durations,
     durations::{EXCHANGE, WHOLE_WAY},
-    family::{Family, Kept, STATUS_CLASSES, class_of},
+    family::{Family, Kept, Labels, STATUS_CLASSES, class_of},
 };
 
 /// What the dispatcher of this process does.
@@ -23,6 +23,16 @@ pub struct Delivering {
     pub queued: Gauge,
     /// Results of attempts that are not committed yet.
     pub unsettled: Gauge,
+    /// Of the attempts under way, those to slow receivers.
+    pub slow_in_flight: Gauge,
+    /// Subscriptions whose first attempts are held back, because nothing gets through.
+    pub open_breakers: Gauge,
+    /// Subscriptions that wait for a time: their rate, a `Retry-After`, a breaker's probe.
+    pub waiting_for_time: Gauge,
+    /// Subscriptions that wait for their host to have room.
+    pub waiting_for_host: Gauge,
+    /// Deliveries that were put aside, into the retries, before any attempt.
+    pub parked: Counter,
     /// Lanes that this node sends from.
     pub lanes: Gauge,
 
@@ -90,7 +100,31 @@ impl Delivering {
             "delivery_results_unsettled",
             "Results of attempts that this node has not committed yet",
         );
+        let slow_in_flight = gauge(
+            "delivery_slow_attempts_in_flight",
+            "Of the attempts under way on this node, those to slow receivers",
+        );
+        let open_breakers = gauge(
+            "subscriptions_breaker_open",
+            "Subscriptions whose first attempts this node holds back, because nothing gets through",
+        );
         let lanes = gauge("lanes_owned", "Lanes, of 256, that this node sends from");
+
+        let waiting = family::Family::<Labels<1>, Gauge>::default();
+        registry.register(
+            "subscriptions_waiting",
+            "Subscriptions with deliveries in this node's memory that may not be sent yet",
+            waiting.clone(),
+        );
+        let waiting_for = |what| waiting.get_or_create_owned(&[("reason", what)]);
+        let (waiting_for_time, waiting_for_host) = (waiting_for("time"), waiting_for("host"));
+        let parked = Counter::default();
+        registry.register(
+            "deliveries_parked",
+            "Deliveries that this node put aside before any attempt, because they could not be \
+             sent soon",
+            parked.clone(),
+        );
 
         let attempts = Family::counters(registry, "delivery_attempts", "Attempts that ended");
         let took = Family::durations(
@@ -114,6 +148,11 @@ impl Delivering {
             in_flight,
             queued,
             unsettled,
+            slow_in_flight,
+            open_breakers,
+            waiting_for_time,
+            waiting_for_host,
+            parked,
             lanes,
             attempts: attempts_by_error(&attempts),
             delivered_took: took.shown([("outcome", "delivered")]),

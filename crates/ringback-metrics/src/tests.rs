@@ -19,6 +19,10 @@ fn example() -> Metrics {
     delivering.settled(Settled::Delivered, 1, Some(Duration::from_millis(9)));
     delivering.settled(Settled::Dead, 12, None);
     delivering.in_flight.set(4);
+    delivering.open_breakers.set(2);
+    delivering.waiting_for_host.set(1);
+    delivering.parked.inc_by(8);
+    metrics.backlog.set_failing(3);
     metrics
         .backlog
         .set_oldest_due_age(Duration::from_millis(2500));
@@ -58,6 +62,12 @@ fn what_is_counted_is_shown() {
         r#"ringback_deliveries_settled_total{result="dead"} 1"#,
         r#"ringback_delivery_end_to_end_seconds_count{result="delivered",attempts_bucket="1"} 1"#,
         "ringback_delivery_attempts_in_flight 4",
+        "ringback_delivery_slow_attempts_in_flight 0",
+        "ringback_subscriptions_breaker_open 2",
+        r#"ringback_subscriptions_waiting{reason="time"} 0"#,
+        r#"ringback_subscriptions_waiting{reason="host"} 1"#,
+        "ringback_subscriptions_failing 3",
+        "ringback_deliveries_parked_total 8",
         "ringback_delivery_oldest_due_age_seconds 2.5",
         "ringback_backlog_read_timestamp_seconds 1767603600.0",
         r#"ringback_deliveries{state="held"} 5"#,

@@ -16,6 +16,7 @@ pub(crate) async fn backlog(pool: &PgPool, now: DateTime<Utc>) -> Result<Backlog
         pending: outbox_rows(pool).await? + fresh,
         retrying,
         held,
+        failing: failing(pool).await?,
         ..Backlog::default()
     };
     for (status, count) in subscriptions(pool).await? {
@@ -179,6 +180,26 @@ async fn subscriptions(pool: &PgPool) -> Result<Vec<(i16, i64)>, StoreError> {
     .fetch_all(pool)
     .await
     .map_err(failed)
+}
+
+/// Of them, those that fail.
+async fn failing(pool: &PgPool) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        r#"
+        select count(*)
+        from (select subscription_id from ringback.subscription_health limit $1) h
+        cross join lateral (
+            select 1 from ringback.subscriptions s
+            where s.id = h.subscription_id and s.status <> 2 and s.deleted_at is null
+            offset 0
+        ) s
+        "#,
+    )
+    .bind(i64::from(Backlog::COUNTED))
+    .fetch_one(pool)
+    .await
+    .map_err(failed)?;
+    Ok(counted(count))
 }
 
 /// Counts are not negative.

@@ -33,6 +33,7 @@ async fn backlog(readers: &SqlitePool, now: DateTime<Utc>) -> Result<Backlog, St
         pending: outbox_rows(readers).await? + fresh,
         retrying,
         held,
+        failing: failing(readers).await?,
         ..Backlog::default()
     };
     for (status, count) in subscriptions(readers).await? {
@@ -139,6 +140,20 @@ async fn subscriptions(readers: &SqlitePool) -> Result<Vec<(i16, i64)>, StoreErr
     .fetch_all(readers)
     .await
     .map_err(failed)
+}
+
+/// Of them, those that fail. Few have a row: all of it is read.
+async fn failing(readers: &SqlitePool) -> Result<u64, StoreError> {
+    let count: i64 = sqlx::query_scalar(
+        "select count(*) from (select subscription_id from subscription_health limit ?1) h \
+         cross join subscriptions s on s.id = h.subscription_id \
+         where s.status <> 2 and s.deleted_at is null",
+    )
+    .bind(Backlog::COUNTED)
+    .fetch_one(readers)
+    .await
+    .map_err(failed)?;
+    Ok(counted(count))
 }
 
 /// Counts are not negative.

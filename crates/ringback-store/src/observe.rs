@@ -39,6 +39,9 @@ pub struct Backlog {
     pub paused: u64,
     /// Subscriptions that get none.
     pub disabled: u64,
+    /// Subscriptions, not disabled, that have had nothing but failures for a minute or
+    /// more, as far as that is written: see [`crate::HealthChange`].
+    pub failing: u64,
 }
 
 impl Backlog {

@@ -134,6 +134,7 @@ macro_rules! conformance_cases {
             health {
                 who_fails_is_known_to_until_it_works_again
                 many_changes_are_recorded_at_once
+                who_fails_is_counted_until_it_is_disabled
                 a_deposed_owner_records_no_health
                 nothing_is_recorded_of_what_is_gone
                 resuming_a_disabled_subscription_forgets_its_failures

@@ -586,6 +586,18 @@ impl Watch {
     }
 
     fn check(&self, begun: Row) {
+        let count = |of: fn(&Line) -> bool| {
+            let lines = self.schedule.lines.values();
+            lines.filter(|line| of(line)).count()
+        };
+        let stats = self.schedule.stats();
+        assert_eq!(
+            (stats.waiting_for_host, stats.open_breakers),
+            (
+                count(|line| line.place == Place::Host),
+                count(|line| line.pacer.open_since().is_some())
+            )
+        );
         let subscription = begun.delivery.subscription;
         let under_way = self.under_way();
         let of = |number: i64| {
@@ -688,6 +700,7 @@ impl Watch {
                 0,
                 Stats {
                     waiting: self.schedule.wakes.len(),
+                    open_breakers: self.schedule.stats().open_breakers,
                     ..Stats::default()
                 }
             )
@@ -698,6 +711,7 @@ impl Watch {
         self.schedule.drop_lines(later, |_| false);
         assert!(self.schedule.lines.is_empty() && self.schedule.hosts.is_empty());
         assert_eq!(self.schedule.next_at(), None);
+        assert_eq!(self.schedule.stats(), Stats::default());
     }
 }
 

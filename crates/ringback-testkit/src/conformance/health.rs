@@ -56,6 +56,20 @@ pub async fn many_changes_are_recorded_at_once(store: &TestStore) {
     store.record_health(&scene.lease, &[], START).await.unwrap();
 }
 
+pub async fn who_fails_is_counted_until_it_is_disabled(store: &TestStore) {
+    let scene = Scene::new(store).await;
+    seed::subscription(store, scene.app, START).await;
+    let counted = async || store.backlog(START).await.unwrap().failing;
+    assert_eq!(counted().await, 0);
+    record(store, &scene, failing(0)).await;
+    assert_eq!(counted().await, 1);
+    store
+        .disable_subscription(scene.subscription.id, "410 Gone", START)
+        .await
+        .unwrap();
+    assert_eq!(counted().await, 0);
+}
+
 /// Else one that works again would look as if it had failed all along.
 pub async fn a_deposed_owner_records_no_health(store: &TestStore) {
     let scene = Scene::new(store).await;
