@@ -189,11 +189,14 @@ impl<T: Transport> Dispatcher<T> {
     /// Forgets what is queued of a subscription.
     pub(crate) fn drop_queue(&mut self, id: SubscriptionId) {
         self.drop_order(id);
-        self.schedule
-            .clear(id)
-            .into_iter()
-            .for_each(|row| self.unqueue(row));
+        self.empty_queue(id);
+    }
+
+    /// Forgets what is queued of a subscription, but not its order.
+    pub(crate) fn empty_queue(&mut self, id: SubscriptionId) {
+        let queued = self.schedule.clear(id);
         let unripe = self.retries.unripe(|row| row.delivery.subscription == id);
+        queued.into_iter().for_each(|row| self.unqueue(row));
         unripe.into_iter().for_each(|row| self.let_go(row));
     }
 

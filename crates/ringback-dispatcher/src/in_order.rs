@@ -126,10 +126,7 @@ impl<T: Transport> Dispatcher<T> {
 
     /// Empties the queue, to be filled again in order, or without.
     fn requeue(&mut self, id: SubscriptionId, lane: Lane) {
-        let queued = self.schedule.clear(id);
-        let unripe = self.retries.unripe(|row| row.delivery.subscription == id);
-        queued.into_iter().for_each(|row| self.unqueue(row));
-        unripe.into_iter().for_each(|row| self.let_go(row));
+        self.empty_queue(id);
         self.retries.expect(id, lane, self.clock.now());
     }
 

@@ -23,6 +23,7 @@
 //! | send, each in its turn | `serve.rs` | `schedule.rs`, `cache.rs`, `message.rs`, `send.rs` |
 //! | settle, and learn how the receiver is | `results.rs` | `settle.rs`, `schedule.rs`, `health.rs`, `reports.rs` |
 //! | park what cannot be sent soon; warn, disable | `aside.rs` | `schedule.rs`, `health.rs` |
+//! | run statements, and again when they failed | `calls.rs` | `pace.rs`, `patience.rs`, `alarm.rs` |
 //!
 //! Retry or dead letter is decided by [`ringback_model::RetryPolicy`].
 

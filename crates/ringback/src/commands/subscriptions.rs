@@ -21,7 +21,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Clone, Debug, Subcommand)]
 pub enum SubscriptionsCommand {
     /// Have events sent to a URL; shows the signing secret once
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List an application's subscriptions, newest first
     List {
         /// The application, by id or slug
